@@ -1,0 +1,23 @@
+"""CLIP without PyTorch: image and text embeddings on ONNX Runtime, NumPy and Pillow."""
+
+from .clip import Classifier, Clip, Failure, Hit, PartialEmbeddings, load
+from .errors import BareclipError, BundleError, DeviceError, ImageError, TextError
+from .zero_shot import Prediction
+
+__all__ = [
+    "BareclipError",
+    "BundleError",
+    "Classifier",
+    "Clip",
+    "DeviceError",
+    "Failure",
+    "Hit",
+    "ImageError",
+    "PartialEmbeddings",
+    "Prediction",
+    "TextError",
+    "__version__",
+    "load",
+]
+
+__version__ = "0.1.0"

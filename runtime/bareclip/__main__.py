@@ -1,0 +1,5 @@
+"""``python -m bareclip``."""
+
+from .cli.main import main
+
+main()

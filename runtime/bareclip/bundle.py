@@ -1,0 +1,272 @@
+"""The bundle: one folder that holds a converted model and every constant it needs.
+
+``bundle.json`` is read strictly: what this version does not know, it refuses by name.
+This module knows files and JSON; it loads no model.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import BundleError
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+TOWERS = ("vision", "text")
+
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights came from. ``revision`` and ``license`` are None where unstated."""
+
+    checkpoint: str
+    revision: str | None
+    license: str | None
+    architecture: str
+    exporter: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How cosines become probabilities: function(exp(logit_scale) * cosine + logit_bias)."""
+
+    function: Literal["softmax", "sigmoid"]
+    logit_scale: float
+    logit_bias: float
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """From a decoded picture to the pixels the vision tower takes.
+
+    Attributes:
+        size: Height and width of the pixels.
+        resize: ``"shortest"`` scales the shorter side to ``resize_to`` and crops the
+            centre; ``"squash"`` stretches to a ``resize_to`` square, then crops it.
+        resize_to: Pixels.
+        interpolation: A Pillow filter.
+        crop_offset: What becomes of half a pixel: ``"floor"`` (Hugging Face) or
+            ``"round"`` (torchvision; OpenAI).
+        mean, std: Of the normalisation (pixel * scale - mean) / std, by channel. In a
+            ``"uint8_nhwc"`` graph it is folded into the first layer.
+        scale: 1/255 as a rule.
+        layout: What the graph takes.
+    """
+
+    size: int
+    resize: Literal["shortest", "squash"]
+    resize_to: int
+    interpolation: Interpolation
+    crop_offset: Literal["floor", "round"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scale: float
+    layout: Literal["uint8_nhwc"]
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """From a string to the ids the text tower takes.
+
+    Attributes:
+        context_length: Most tokens, start and end included.
+        pad_id: Fills a batch up to its longest text.
+        end_id: The end token, kept when a text is truncated.
+    """
+
+    context_length: int
+    pad_id: int
+    end_id: int
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file's size in bytes and its SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What verification measured when the tower was made.
+
+    Attributes:
+        reference: What it was compared with.
+        max_difference: Largest absolute difference between normalised vectors.
+        min_cosine: Smallest cosine between a vector and its reference.
+        inputs: How many inputs were compared.
+    """
+
+    reference: str
+    max_difference: float
+    min_cosine: float
+    inputs: int
+
+
+@dataclass(frozen=True)
+class TowerFiles:
+    """One tower at one precision: its graph, the graph's inputs, its files by name."""
+
+    graph: str
+    inputs: tuple[str, ...]
+    files: dict[str, FileRecord]
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk, as its manifest describes it.
+
+    Attributes:
+        precisions: precision ("fp32") -> tower ("vision", "text") -> files.
+        folder: Where it lies; not part of the manifest.
+    """
+
+    format_version: int
+    name: str
+    source: Source
+    embedding_dim: int
+    scoring: Scoring
+    image: ImageRecipe
+    text: TextRecipe
+    tokenizer: FileRecord
+    precisions: dict[str, dict[str, TowerFiles]]
+    folder: Path = field(default=Path(), compare=False, metadata={"in_manifest": False})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Bundle":
+        """Reads and checks a bundle's manifest, and that its files are there, whole.
+
+        Checksums are not computed here, since that reads every byte: see ``damage``.
+
+        Raises:
+            BundleError: No bundle there, a newer format, an unknown or ill-typed field,
+                or a file missing or of the wrong size.
+        """
+        manifest = folder / MANIFEST
+        try:
+            data = json.loads(manifest.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BundleError(
+                f"{folder} is not a bundle: it has no {MANIFEST}; "
+                "make one with: bareclip export CHECKPOINT -o FOLDER"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise BundleError(
+                f"cannot read {manifest}: {error}; export the bundle again"
+            ) from error
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{manifest} has format version {version!r}; this bareclip reads "
+                f"{FORMAT_VERSION}: update bareclip, or export the bundle again"
+            )
+        bundle: Bundle = _from_json(cls, data, str(manifest))
+        bundle = dataclasses.replace(bundle, folder=folder)
+        bundle._check_files()
+        return bundle
+
+    def write(self) -> None:
+        """Writes the manifest into ``folder``. The caller makes the folder appear at once."""
+        data = dataclasses.asdict(self)
+        del data["folder"]
+        (self.folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+    def tower(self, precision: str, tower: str) -> TowerFiles:
+        """The files of a tower at a precision.
+
+        Raises:
+            BundleError: The bundle does not have that precision or tower.
+        """
+        if precision not in self.precisions:
+            raise BundleError(
+                f"{self.folder} has no precision {precision!r}; it has {', '.join(self.precisions)}"
+            )
+        towers = self.precisions[precision]
+        if tower not in towers:
+            raise BundleError(f"{self.folder} has no {tower} tower at {precision}")
+        return towers[tower]
+
+    def files(self) -> dict[str, FileRecord]:
+        """Every file of the bundle but the manifest, by its name within the folder."""
+        found = {"tokenizer.json": self.tokenizer}
+        for towers in self.precisions.values():
+            for tower in towers.values():
+                found |= tower.files
+        return found
+
+    def damage(self) -> list[str]:
+        """Names of files whose SHA-256 is not the recorded one; reads every byte."""
+        return [
+            name
+            for name, record in self.files().items()
+            if file_record(self.folder / name) != record
+        ]
+
+    def _check_files(self) -> None:
+        for name, record in self.files().items():
+            path = self.folder / name
+            # A manifest from elsewhere must not reach outside its folder.
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise BundleError(f"{self.folder / MANIFEST} names {name!r}, outside the bundle")
+            size = path.stat().st_size if path.is_file() else None
+            if size != record.size:
+                found = "missing" if size is None else f"{size} bytes"
+                raise BundleError(
+                    f"{path} is {found}, where the bundle wants {record.size} bytes; "
+                    "export or copy the bundle again"
+                )
+
+
+def file_record(path: Path) -> FileRecord:
+    """Measures a file."""
+    with path.open("rb") as file:
+        return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _from_json(kind: Any, data: Any, where: str) -> Any:
+    """Builds ``kind`` (a dataclass or a type of its fields) from parsed JSON, strictly."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_from_json(typing.cast(type, kind), data, where)
+    if origin is Literal:
+        if data in arguments:
+            return data
+        raise BundleError(
+            f"unsupported value {data!r} at {where}; this bareclip knows "
+            f"{', '.join(map(repr, arguments))}: update bareclip"
+        )
+    if origin is types.UnionType:
+        return None if data is None else _from_json(arguments[0], data, where)
+    if origin is dict and isinstance(data, dict):
+        return {k: _from_json(arguments[1], v, f"{where}: {k}") for k, v in data.items()}
+    if origin is tuple and isinstance(data, list):
+        variadic = arguments[-1] is Ellipsis
+        if variadic or len(arguments) == len(data):
+            return tuple(_from_json(arguments[0], item, where) for item in data)
+    if kind is float and type(data) in (int, float):
+        return float(data)
+    if kind in (int, str) and type(data) is kind:
+        return data
+    raise BundleError(f"{where} holds {data!r}, not a valid {kind}; export the bundle again")
+
+
+def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise BundleError(f"{where} holds {data!r}, not an object; export the bundle again")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind) if f.metadata.get("in_manifest", True)]
+    unknown, missing = set(data) - set(names), set(names) - set(data)
+    if unknown:
+        raise BundleError(f"unknown field {min(unknown)!r} in {where}; update bareclip")
+    if missing:
+        raise BundleError(f"field {min(missing)!r} is missing in {where}; export the bundle again")
+    return kind(**{name: _from_json(hints[name], data[name], f"{where}: {name}") for name in names})

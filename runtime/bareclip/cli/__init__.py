@@ -1,0 +1,1 @@
+"""The ``bareclip`` command: a file a verb."""

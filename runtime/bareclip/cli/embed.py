@@ -1,0 +1,76 @@
+"""bareclip embed: image vectors into a file."""
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+
+from ..clip import PartialEmbeddings
+from ..errors import BareclipError
+from .options import ModelOptions, json_option, with_model
+from .sources import expand, with_progress
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .npz file.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="Stop at the first image that cannot be read, or name it and go on.",
+)
+@json_option
+@with_model
+def embed(
+    model: ModelOptions, images: tuple[str, ...], output: Path, on_error: str, as_json: bool
+) -> None:
+    """Embeds IMAGES, files, folders or http(s) addresses, into a NumPy archive.
+
+    It holds "vectors", (N, D) float32 of length 1, "names", and the "model" that made them.
+
+    \b
+    bareclip embed photos/ -o photos.npz --bundle clip-b32
+    """
+    if output.suffix != ".npz" or not output.parent.is_dir():
+        raise BareclipError(f"cannot write {output}: give a .npz file in a folder that exists")
+    sources = expand(images)
+    clip = model.load()
+    result = (
+        clip.embed_images(with_progress(sources), on_error="skip")
+        if on_error == "skip"
+        else PartialEmbeddings(
+            clip.embed_images(with_progress(sources)), list(range(len(sources))), []
+        )
+    )
+    names = np.array([sources[i].name for i in result.kept], dtype=np.str_)
+    _write(output, result.vectors, names, clip.bundle.name)
+    for failure in result.failures:
+        click.echo(f"skipped: {failure.reason}", err=True)
+    if as_json:
+        skipped = [{"image": sources[f.index].name, "reason": f.reason} for f in result.failures]
+        summary = {
+            "output": str(output),
+            "images": len(names),
+            "width": result.vectors.shape[1],
+            "skipped": skipped,
+        }
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        count, width = result.vectors.shape
+        click.echo(
+            f"{output}: {count} vectors of width {width}, {len(result.failures)} images skipped"
+        )
+
+
+def _write(output: Path, vectors: object, names: object, model: str) -> None:
+    # Written aside and renamed, so that a full disk costs no file that was there before.
+    part = output.with_name(f"{output.name}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, vectors=vectors, names=names, model=model)  # type: ignore[arg-type]
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,111 @@
+"""bareclip info: what a bundle holds, or what is installed here."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..bundle import Bundle
+from ..errors import DeviceError
+from ..session import import_onnxruntime
+from ..threads import default_threads
+from .options import json_option
+from .output import print_pairs, print_table
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@json_option
+def info(bundle: Path | None, as_json: bool) -> None:
+    """Describes BUNDLE and checks its files; without it, this installation.
+
+    \b
+    bareclip info clip-b32
+    bareclip info
+    """
+    if bundle is None:
+        facts = _installation()
+        click.echo(json.dumps(facts, indent=2)) if as_json else _print_facts(facts)
+        return
+    described = _describe(Bundle.read(bundle))
+    if as_json:
+        click.echo(json.dumps(described, indent=2))
+        return
+    towers = described.pop("towers")
+    _print_facts(described)
+    click.echo()
+    print_table(
+        ["precision", "tower", "checked against", "largest difference", "MB"],
+        [
+            [
+                t["precision"],
+                t["tower"],
+                t["reference"],
+                f"{t['max_difference']:.1e}",
+                t["megabytes"],
+            ]
+            for t in towers
+        ],
+        right=2,
+    )
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    print_pairs([(name.replace("_", " "), str(value)) for name, value in facts.items()])
+
+
+def _describe(bundle: Bundle) -> dict[str, Any]:
+    image, source = bundle.image, bundle.source
+    damaged = bundle.damage()
+    return {
+        "name": bundle.name,
+        "checkpoint": source.checkpoint,
+        "revision": source.revision or "a local folder",
+        "license": source.license or "not stated by the checkpoint",
+        "architecture": source.architecture,
+        "exporter": source.exporter,
+        "embedding_width": bundle.embedding_dim,
+        "images": f"{image.size}x{image.size}, {image.resize} side {image.resize_to}, "
+        f"{image.interpolation}",
+        "texts": f"up to {bundle.text.context_length} tokens",
+        "scoring": f"{bundle.scoring.function}, logit scale {bundle.scoring.logit_scale:.4f}",
+        "files": f"damaged: {', '.join(damaged)}; export again" if damaged else "checksums right",
+        "towers": [
+            {
+                "precision": precision,
+                "tower": tower,
+                "reference": files.parity.reference,
+                "max_difference": files.parity.max_difference,
+                "megabytes": f"{sum(f.size for f in files.files.values()) / 1e6:.1f}",
+            }
+            for precision, towers in bundle.precisions.items()
+            for tower, files in towers.items()
+        ],
+    }
+
+
+def _installation() -> dict[str, Any]:
+    facts: dict[str, Any] = {"bareclip": __version__, "python": platform.python_version()}
+    packages = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu")
+    facts |= {name: _version(name) for name in packages}
+    try:
+        facts["providers"] = ", ".join(import_onnxruntime().get_available_providers())
+    except DeviceError as error:
+        facts["providers"] = f"none: {error}"
+    if facts["onnxruntime"] and facts["onnxruntime-gpu"]:
+        facts["conflict"] = (
+            "onnxruntime and onnxruntime-gpu share one folder, and the last installed won: "
+            "pip uninstall both, then install bareclip[cpu] or bareclip[gpu]"
+        )
+    return facts | {"threads": default_threads()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,68 @@
+"""Collects the verbs, and turns every error into one line and an exit code.
+
+Verbs from other packages join through the entry point group ``bareclip.commands``.
+"""
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+
+from .. import __version__
+from ..errors import BareclipError
+from .classify import classify
+from .embed import embed
+from .info import info
+from .similarity import similarity
+
+
+class _Commands(click.Group):
+    """The verbs of this package, and those that installed packages add."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        added = [entry.name for entry in entry_points(group="bareclip.commands")]
+        return sorted({*super().list_commands(ctx), *added})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        own = super().get_command(ctx, name)
+        if own is not None:
+            return own
+        for entry in entry_points(group="bareclip.commands", name=name):
+            command: click.Command = entry.load()
+            return command
+        return None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bareclip")
+def commands() -> None:
+    """CLIP without PyTorch: classify, compare and embed images and texts.
+
+    \b
+    bareclip export openai/clip-vit-base-patch32 -o clip-b32
+    bareclip classify cat.jpg --labels "cat,dog,bird" --bundle clip-b32
+    """
+
+
+for _command in (classify, embed, info, similarity):
+    commands.add_command(_command)
+
+
+def main() -> None:
+    """Runs the command line; exits with 0, 1 on an error, 130 when interrupted."""
+    try:
+        commands.main(standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(_complain("interrupted", 130))
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "bareclip"
+        sys.exit(_complain(f"{error.format_message()} See: {path} --help", 1))
+    except click.ClickException as error:
+        sys.exit(_complain(error.format_message(), 1))
+    except (BareclipError, OSError, MemoryError) as error:
+        sys.exit(_complain(str(error) or type(error).__name__, 1))
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo("bareclip: " + " ".join(message.split()), err=True)
+    return code

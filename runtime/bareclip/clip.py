@@ -1,0 +1,372 @@
+"""Clip: a loaded bundle that embeds images and texts and scores them."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, cast, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import similarity as scoring
+from .bundle import Bundle
+from .errors import BareclipError, BundleError, ImageError
+from .preprocess import ImageInput, Reading, describe, pixels
+from .session import Device, Tower
+from .threads import default_threads
+from .tokenizer import Tokenizer
+from .zero_shot import Ensemble, LabelMatrix, Prediction, label_matrix, ranked
+
+Item = TypeVar("Item")
+Vectors = NDArray[np.float32]
+
+IMAGE_BATCH = 8
+TEXT_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be embedded.
+
+    Attributes:
+        index: Its place among the images given.
+        name: Its path, or what kind of thing it was.
+        reason: One line.
+    """
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PartialEmbeddings:
+    """What ``embed_images(..., on_error="skip")`` returns.
+
+    Attributes:
+        vectors: (K, D) float32, unit rows: the images that worked, in order.
+        kept: K places among the images given; row i belongs to image ``kept[i]``.
+        failures: The others.
+    """
+
+    vectors: Vectors
+    kept: list[int]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Hit(Generic[Item]):
+    """Something found, and its cosine similarity to what was looked for."""
+
+    item: Item
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a bundle is loaded; see ``load``."""
+
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    reading: Reading = "as_seen"
+
+
+def load(
+    bundle: str | os.PathLike[str],
+    precision: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    reading: Reading = "as_seen",
+) -> "Clip":
+    """Loads a bundle.
+
+    Args:
+        bundle: The folder that ``bareclip export`` made.
+        precision: One the bundle has, such as ``"fp32"``; ``"auto"`` is fp32.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, an error where it cannot be had;
+            ``"auto"`` takes CUDA if it is there. ``Clip.device`` says which it is.
+        threads: For ONNX Runtime and for decoding; None counts the physical cores this
+            process may use and its container's CPU quota.
+        reading: How pictures are read: ``"as_seen"`` by a person in a viewer, or
+            ``"as_stored"``, as the reference processors do.
+
+    Raises:
+        BundleError: No bundle there, damaged, or without that precision.
+        DeviceError: No ONNX Runtime, or not on that device.
+    """
+    return Clip.load(
+        Path(bundle).expanduser().absolute(), Options(precision, device, threads, reading)
+    )
+
+
+class Clip:
+    """A model that is ready to answer. May be used by many threads at once.
+
+    It can be pickled when it came from ``load``: the copy loads the same bundle again.
+
+    Attributes:
+        bundle: The bundle's manifest.
+        device: ``"cpu"`` or ``"cuda:N"``: where the towers run.
+        threads: For one operator, and for decoding.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        vision: Tower,
+        text: Tower,
+        tokenizer: Tokenizer,
+        threads: int,
+        options: Options,
+    ) -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self._vision = vision
+        self._text = text
+        self._tokenizer = tokenizer
+        self._options = options
+
+    @classmethod
+    def load(cls, folder: Path, options: Options) -> "Clip":
+        """Loads the bundle at ``folder``; raises what ``load`` raises."""
+        bundle = Bundle.read(folder)
+        precision = "fp32" if options.precision == "auto" else options.precision
+        files = [bundle.tower(precision, tower) for tower in ("vision", "text")]
+        threads = default_threads() if options.threads is None else options.threads
+        if threads < 1:
+            raise BareclipError(f"threads is {threads}; it must be at least 1, or None")
+        device = Device.parse(options.device)
+        vision, text = (Tower.load(bundle.folder / f.graph, device, threads) for f in files)
+        size, shape = bundle.image.size, vision.input_shape
+        if shape[1:] != [size, size, 3]:
+            raise BundleError(
+                f"{bundle.folder / files[0].graph} takes pixels of shape {shape}, where "
+                f"the bundle's image recipe makes {size}x{size}; export the bundle again"
+            )
+        tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
+        return cls(bundle, vision, text, tokenizer, threads, options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Clip.load, (self.bundle.folder, self._options)
+
+    def __repr__(self) -> str:
+        return f"Clip({str(self.bundle.folder)!r}, device={self.device!r}, threads={self.threads})"
+
+    @property
+    def device(self) -> str:
+        return self._vision.device
+
+    @overload
+    def embed_images(
+        self, images: Iterable[ImageInput], *, on_error: Literal["raise"] = ...
+    ) -> Vectors: ...
+    @overload
+    def embed_images(
+        self, images: Iterable[ImageInput], *, on_error: Literal["skip"]
+    ) -> PartialEmbeddings: ...
+    def embed_images(
+        self, images: Iterable[ImageInput], *, on_error: Literal["raise", "skip"] = "raise"
+    ) -> Vectors | PartialEmbeddings:
+        """Embeds images, decoding the next ones while the model works on these.
+
+        Args:
+            images: N paths, bytes of files, binary files, PIL images or uint8 arrays
+                (H, W, 3) or (H, W), in any mixture.
+            on_error: ``"raise"`` stops at the first image that cannot be read;
+                ``"skip"`` returns what worked and the list of what did not.
+
+        Returns:
+            (N, D) float32, unit rows in the order given; with ``"skip"`` a
+            ``PartialEmbeddings``.
+
+        Raises:
+            ImageError: An image cannot be read; the message names it.
+        """
+        if on_error not in ("raise", "skip"):
+            raise BareclipError(f"on_error {on_error!r} is unknown; it is 'raise' or 'skip'")
+        if isinstance(images, (str, bytes, os.PathLike)) or not hasattr(images, "__iter__"):
+            raise ImageError(f"images must be a list; for one image pass [{describe(images)!r}]")
+        kept: list[int] = []
+        failures: list[Failure] = []
+        batches = [np.empty((0, self.bundle.embedding_dim), np.float32)]
+        batch: list[NDArray[np.uint8]] = []
+        for index, (image, decoded) in enumerate(self._decode(images)):
+            if isinstance(decoded, ImageError):
+                if on_error == "raise":
+                    raise decoded
+                failures.append(Failure(index, describe(image), str(decoded)))
+                continue
+            kept.append(index)
+            batch.append(decoded)
+            if len(batch) == IMAGE_BATCH:
+                batches.append(self._vision.run(np.stack(batch)))
+                batch.clear()
+        if batch:
+            batches.append(self._vision.run(np.stack(batch)))
+        vectors = np.concatenate(batches)
+        return vectors if on_error == "raise" else PartialEmbeddings(vectors, kept, failures)
+
+    def _decode(
+        self, images: Iterable[ImageInput]
+    ) -> Iterator[tuple[ImageInput, NDArray[np.uint8] | ImageError]]:
+        """Each image with its pixels, in order, read at most two batches ahead."""
+
+        def decode(image: ImageInput) -> tuple[ImageInput, NDArray[np.uint8] | ImageError]:
+            try:
+                return image, pixels(image, self.bundle.image, self._options.reading)
+            except ImageError as error:
+                return image, error
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            try:
+                waiting = iter(images)
+                ahead = deque(pool.submit(decode, i) for i in islice(waiting, 2 * IMAGE_BATCH))
+                while ahead:
+                    yield ahead.popleft().result()
+                    ahead.extend(pool.submit(decode, i) for i in islice(waiting, 1))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def embed_texts(self, texts: Sequence[str], *, truncate: bool = True) -> Vectors:
+        """Embeds texts; short ones do not pay for long ones.
+
+        Args:
+            texts: N strings.
+            truncate: Cut texts at the model's context length, keeping the end token;
+                False makes them an error.
+
+        Returns:
+            (N, D) float32, unit rows in the order given.
+
+        Raises:
+            TextError: Something is not a string, or too long with ``truncate=False``.
+        """
+        if isinstance(texts, str):
+            raise BareclipError(f"texts must be a list; for one text pass [{texts!r}]")
+        ids = self._tokenizer.encode(texts, truncate)
+        vectors = np.empty((len(ids), self.bundle.embedding_dim), np.float32)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        for start in range(0, len(order), TEXT_BATCH):
+            rows = order[start : start + TEXT_BATCH]
+            vectors[rows] = self._text.run(self._tokenizer.pad([ids[i] for i in rows]))
+        return vectors
+
+    def similarity(self, left: ArrayLike, right: ArrayLike) -> Vectors:
+        """Cosine similarity of every row with every row.
+
+        Args:
+            left: (N, D) vectors of images or texts.
+            right: (M, D) vectors of images or texts.
+
+        Returns:
+            (N, M), within [-1, 1].
+        """
+        return scoring.cosine(left, right).astype(np.float32)
+
+    def classifier(
+        self,
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "plain",
+        ensemble: Ensemble = "embedding",
+    ) -> "Classifier":
+        """Embeds labels once, to classify many images with.
+
+        Args:
+            labels: Distinct names.
+            templates: ``"plain"`` ("a photo of a {}"), ``"five"``, ``"imagenet"``
+                (OpenAI's 80), one template of your own, or several.
+            ensemble: ``"embedding"`` averages a label's vectors, ``"probability"``
+                averages its probabilities.
+
+        Raises:
+            TextError: Labels, templates or ensemble that cannot be used.
+        """
+        return Classifier(self, label_matrix(labels, templates, ensemble, self.embed_texts))
+
+    def classify(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "plain",
+        ensemble: Ensemble = "embedding",
+        top: int | None = None,
+    ) -> list[list[Prediction]]:
+        """Zero-shot classification; ``classifier`` does it for many images in turn.
+
+        Args:
+            images: One image, or a list of them.
+            labels, templates, ensemble: As for ``classifier``.
+            top: Only the most probable; None gives all.
+
+        Returns:
+            For each image its labels, most probable first.
+
+        Raises:
+            ImageError, TextError: As for ``embed_images`` and ``classifier``.
+        """
+        return self.classifier(labels, templates, ensemble).classify(images, top)
+
+    def search(
+        self,
+        query: str | ImageInput,
+        vectors: ArrayLike,
+        items: Sequence[Item],
+        k: int = 10,
+    ) -> list[Hit[Item]]:
+        """The items whose vectors are most similar to a text or an image.
+
+        Args:
+            query: A string is a text; an image is a ``Path``, bytes, a binary file, a
+                PIL image or an array.
+            vectors: (M, D), one row an item.
+            items: M of anything: names, paths, records.
+            k: How many to return at most.
+
+        Returns:
+            Best first, ties in the order of ``items``.
+
+        Raises:
+            BareclipError: As many items as vectors are needed.
+        """
+        rows = np.asarray(vectors)
+        if rows.ndim != 2 or len(rows) != len(items):
+            raise BareclipError(
+                f"search needs a vector for each item: vectors are {rows.shape}, items {len(items)}"
+            )
+        text = isinstance(query, str)
+        wanted = self.embed_texts([query]) if text else self.embed_images([query])  # type: ignore[list-item]
+        scores = scoring.cosine(wanted, rows)[0]
+        return [Hit(items[i], float(scores[i])) for i in scoring.top_k(scores, k)]
+
+
+class Classifier:
+    """Labels embedded once; made by ``Clip.classifier``."""
+
+    def __init__(self, clip: Clip, matrix: LabelMatrix) -> None:
+        self.labels = matrix.labels
+        self._clip = clip
+        self._matrix = matrix
+
+    def probabilities(self, images: Vectors) -> NDArray[np.floating[Any]]:
+        """Probabilities from image vectors.
+
+        Args:
+            images: (N, D) unit rows, as ``embed_images`` gives them.
+
+        Returns:
+            (N, L), columns in the order of ``labels``.
+        """
+        return self._matrix.probabilities(images, self._clip.bundle.scoring)
+
+    def classify(
+        self, images: ImageInput | Sequence[ImageInput], top: int | None = None
+    ) -> list[list[Prediction]]:
+        """As ``Clip.classify``."""
+        several = images if isinstance(images, (list, tuple)) else [cast(ImageInput, images)]
+        probabilities = self.probabilities(self._clip.embed_images(several))
+        return [ranked(self.labels, row, top) for row in probabilities]

@@ -1,0 +1,21 @@
+"""Every error bareclip raises on purpose. Catch ``BareclipError`` to catch them all."""
+
+
+class BareclipError(Exception):
+    """One line: what was wrong, what was given, what would be right, the next command."""
+
+
+class BundleError(BareclipError):
+    """A bundle is missing, damaged, or newer than this version can read."""
+
+
+class ImageError(BareclipError):
+    """An image could not be read; the message names it."""
+
+
+class TextError(BareclipError):
+    """A text or a prompt template cannot be used as given."""
+
+
+class DeviceError(BareclipError):
+    """ONNX Runtime, or the device asked for, is not there."""

@@ -1,0 +1,170 @@
+"""One tower in ONNX Runtime: which device it runs on, with how many threads.
+
+ONNX Runtime is imported when the first session is made, so that ``import bareclip``
+works, and can say what to install, where it is missing.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BundleError, DeviceError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+INSTALL_HINT = "pip install 'bareclip[cpu]', or 'bareclip[gpu]' for CUDA"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where sessions run.
+
+    Attributes:
+        name: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        required: False when ONNX Runtime may land on the CPU instead (``"auto"``).
+    """
+
+    name: str
+    required: bool
+
+    @classmethod
+    def parse(cls, requested: str) -> "Device":
+        """Checks a device name against what the installed ONNX Runtime offers.
+
+        Args:
+            requested: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+        Raises:
+            DeviceError: An unknown name, no ONNX Runtime, or CUDA asked for where the
+                installed package has none.
+        """
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", requested):
+            raise DeviceError(
+                f"device {requested!r} is unknown; it is 'auto', 'cpu', 'cuda' or 'cuda:N'"
+            )
+        available = import_onnxruntime().get_available_providers()
+        if requested == "auto":
+            return cls("cuda" if CUDA in available else "cpu", required=False)
+        if requested.startswith("cuda") and CUDA not in available:
+            raise DeviceError(
+                f"device {requested!r} needs {CUDA}; the installed ONNX Runtime offers "
+                f"{', '.join(available)}: pip uninstall onnxruntime, then "
+                "pip install 'bareclip[gpu]', or use device='cpu'"
+            )
+        return cls(requested, required=True)
+
+    def providers(self) -> list[Any]:
+        """What ONNX Runtime is asked for, first choice first."""
+        if self.name == "cpu":
+            return [CPU]
+        index = self.name.partition(":")[2] or "0"
+        # TF32 keeps 10 bits of a product: fp32 on CUDA would no longer be fp32.
+        return [(CUDA, {"device_id": index, "use_tf32": "0"}), CPU]
+
+
+class Tower:
+    """A loaded tower: arrays in, unit vectors out. May be used by many threads at once.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda:N"``, read back from the session that was made.
+    """
+
+    def __init__(self, session: "onnxruntime.InferenceSession", device: str) -> None:
+        self.device = device
+        self._session = session
+        self._inputs = [value.name for value in session.get_inputs()]
+        self._output = session.get_outputs()[0].name
+        self._process = os.getpid()
+
+    @classmethod
+    def load(cls, graph: Path, device: Device, threads: int) -> "Tower":
+        """Makes a session.
+
+        Args:
+            graph: The ``.onnx`` file; its weights lie beside it.
+            device: Where to run.
+            threads: For one operator; operators run one after another.
+
+        Raises:
+            BundleError: ONNX Runtime cannot load the graph.
+            DeviceError: The session is not on the device that was required.
+        """
+        ort = import_onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Waiting threads that spin take the cores from image decoding and from
+        # neighbours: on a shared host that was up to twice as slow.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if device.name != "cpu" and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+        try:
+            session = ort.InferenceSession(str(graph), options, providers=device.providers())
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this one
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"ONNX Runtime cannot load {graph}: {reason}") from error
+        # A provider that fails to start is dropped without an error: look again.
+        on_cuda = session.get_providers()[0] == CUDA
+        if device.required and device.name != "cpu" and not on_cuda:
+            raise DeviceError(
+                f"device {device.name!r} did not start: ONNX Runtime fell back to the CPU; "
+                "see its message above for the library that failed to load, "
+                "or use device='cpu'"
+            )
+        index = device.name.partition(":")[2] or "0"
+        return cls(session, f"cuda:{index}" if on_cuda else "cpu")
+
+    @property
+    def input_shape(self) -> list[int | str]:
+        """Shape of the first input; names stand for sizes that may vary."""
+        shape: list[int | str] = self._session.get_inputs()[0].shape
+        return shape
+
+    def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Embeds a batch.
+
+        Args:
+            inputs: One array an input of the graph, batch first.
+
+        Returns:
+            (N, D) float32, unit rows.
+
+        Raises:
+            DeviceError: Called in a forked child of the process that loaded it.
+        """
+        if os.getpid() != self._process:
+            # The session's thread pool does not exist in the child: run() would hang.
+            raise DeviceError(
+                "this Clip was loaded before the process forked; call bareclip.load in the "
+                "child, or start workers with multiprocessing's 'spawn' method"
+            )
+        feeds = dict(zip(self._inputs, inputs, strict=True))
+        vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+        return vectors
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        DeviceError: It is not installed, or its installation is broken.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(f"ONNX Runtime is not installed ({error}): {INSTALL_HINT}") from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # Uninstalling one of its two packages leaves the other an empty folder.
+        raise DeviceError(
+            "ONNX Runtime's folder is empty, as after uninstalling one of two packages "
+            f"that share it: pip uninstall onnxruntime onnxruntime-gpu, then {INSTALL_HINT}"
+        )
+    return onnxruntime

@@ -1,0 +1,148 @@
+"""Scoring, on arrays only: no model, no files, nothing but NumPy.
+
+Follows Radford et al. 2021 (CLIP, arXiv 2103.00020), figure 3 and section 3.1.2.
+Vectors are rows; N and M count rows, D is the embedding width.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+
+def normalize(vectors: ArrayLike) -> Floats:
+    """Scales each row to unit Euclidean length.
+
+    Args:
+        vectors: (N, D) or (D,), any real type. Integers and float16 become float32.
+
+    Returns:
+        The same shape, float32 or float64. A zero row stays zero.
+    """
+    rows = _floats(vectors)
+    # The largest component goes first so that squares neither overflow nor vanish.
+    largest = np.abs(rows).max(axis=-1, keepdims=True, initial=0.0)
+    rows = rows / np.where(largest == 0, 1, largest)
+    length = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
+    return rows / np.where(length == 0, 1, length)
+
+
+def cosine(left: ArrayLike, right: ArrayLike) -> Floats:
+    """Cosine similarity of every row of ``left`` with every row of ``right``.
+
+    Args:
+        left: (N, D) or (D,), of any length.
+        right: (M, D) or (D,).
+
+    Returns:
+        (N, M), within [-1, 1].
+
+    Raises:
+        ValueError: The widths differ.
+    """
+    a, b = np.atleast_2d(normalize(left)), np.atleast_2d(normalize(right))
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"vectors of width {a.shape[1]} and {b.shape[1]} cannot be compared; "
+            "embed both with the same model"
+        )
+    return np.clip(a @ b.T, -1.0, 1.0)
+
+
+def softmax(logits: ArrayLike, axis: int = -1) -> Floats:
+    """Exponentials that sum to one along ``axis``; safe for logits of any size.
+
+    Args:
+        logits: Any shape.
+        axis: Along which the result sums to one.
+
+    Returns:
+        The shape of ``logits``.
+    """
+    values = _floats(logits)
+    # Subtracting the maximum keeps exp() from overflowing at logits above 88.
+    shifted = np.exp(values - values.max(axis=axis, keepdims=True, initial=-np.inf))
+    return shifted / shifted.sum(axis=axis, keepdims=True)
+
+
+def sigmoid(logits: ArrayLike) -> Floats:
+    """Logistic function, element by element; safe for logits of any size.
+
+    Args:
+        logits: Any shape.
+
+    Returns:
+        The shape of ``logits``, within [0, 1].
+    """
+    values = _floats(logits)
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1, small) / (1 + small)
+
+
+def top_k(scores: ArrayLike, k: int) -> NDArray[np.int64]:
+    """Positions of the ``k`` highest scores, best first, ties by position.
+
+    Args:
+        scores: (M,) without NaN.
+        k: How many; more than M gives all M.
+
+    Returns:
+        (min(k, M),) int64.
+
+    Raises:
+        ValueError: ``k`` is negative, or a score is NaN.
+    """
+    values = np.asarray(scores)
+    if k < 0:
+        raise ValueError(f"k is {k}; it must be 0 or more")
+    if np.isnan(values).any():
+        raise ValueError("scores contain NaN; check the vectors they came from")
+    k = min(k, len(values))
+    if k == 0:
+        return np.empty(0, np.int64)
+    threshold = np.partition(values, len(values) - k)[len(values) - k]
+    # argpartition alone would pick freely among scores that tie with the last one in.
+    candidates = np.flatnonzero(values >= threshold)
+    return candidates[np.argsort(-values[candidates], kind="stable")][:k].astype(np.int64)
+
+
+def contrastive_loss(images: ArrayLike, texts: ArrayLike, logit_scale: float) -> float:
+    """The symmetric contrastive loss CLIP is trained with.
+
+    The mean of two cross-entropies, image to text and text to image, over the
+    (N, N) matrix of scaled cosines whose diagonal holds the true pairs
+    (Radford et al. 2021, figure 3).
+
+    Args:
+        images: (N, D); row i belongs to text i.
+        texts: (N, D).
+        logit_scale: Logarithm of the inverse temperature, as checkpoints store it:
+            logits are ``exp(logit_scale)`` times cosine.
+
+    Returns:
+        The loss in nats; ``log(N)`` when all pairs look alike.
+
+    Raises:
+        ValueError: The two have different shapes, or no rows.
+    """
+    if np.shape(images) != np.shape(texts) or np.size(images) == 0:
+        raise ValueError(
+            f"images {np.shape(images)} and texts {np.shape(texts)} must be the same "
+            "non-empty (N, D): one text for each image"
+        )
+    logits = np.exp(logit_scale) * cosine(images, texts)
+    return float((_cross_entropy(logits) + _cross_entropy(logits.T)) / 2)
+
+
+def _cross_entropy(logits: Floats) -> Any:
+    """Mean of -log softmax at the diagonal, by rows."""
+    peak = logits.max(axis=1)
+    log_sum = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
+    return (log_sum - np.diagonal(logits)).mean()
+
+
+def _floats(values: ArrayLike) -> Floats:
+    array = np.asarray(values)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
