@@ -1,0 +1,146 @@
+"""A checkpoint on disk: where it is, what its config says, what tensors it has."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from . import hub
+from .errors import CheckpointError
+from .pickle_weights import read_pickle_weights
+from .tensors import Tensor, TensorStore
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        folder: Where its files lie.
+        name: As its user calls it: ``owner/name``, or the folder's name.
+        revision: The commit it was downloaded at; None for a local folder.
+        config: Its config.json.
+    """
+
+    folder: Path
+    name: str
+    revision: str | None
+    config: dict[str, Any]
+
+    @classmethod
+    def open(cls, source: str) -> "Checkpoint":
+        """Finds a checkpoint.
+
+        Args:
+            source: A folder, or a name to download: ``owner/name`` or ``owner/name@revision``.
+
+        Raises:
+            CheckpointError: There is none, or it has no readable config.json.
+        """
+        folder, revision = Path(source).expanduser(), None
+        name = folder.resolve().name
+        if not folder.is_dir():
+            folder, revision = hub.download(source)
+            name = source.partition("@")[0]
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"{source} is not a checkpoint: it has no config.json; give a folder in the "
+                "layout of openai/clip-vit-base-patch32"
+            )
+        return cls(folder, name, revision, read_json(folder / "config.json"))
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the checkpoint, None where it has no such file."""
+        path = self.folder / name
+        return read_json(path) if path.is_file() else None
+
+    def license(self) -> str | None:
+        """What the model card's front matter says; None where it says nothing."""
+        card = self.folder / "README.md"
+        if not card.is_file():
+            return None
+        front = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", errors="replace"), re.S)
+        found = front and re.search(r"^license:\s*(\S+)\s*$", front[1], re.M)
+        return found[1] if found else None
+
+    def tensors(self) -> TensorStore:
+        """Its weights, from safetensors where it has them, else from PyTorch's pickles.
+
+        Raises:
+            CheckpointError: No weights, or damaged or refused ones.
+        """
+        for stem, suffix, read in (
+            ("model", ".safetensors", _read_safetensors),
+            ("pytorch_model", ".bin", read_pickle_weights),
+        ):
+            paths = self._weight_files(stem + suffix)
+            if paths:
+                tensors: dict[str, Tensor] = {}
+                for path in paths:
+                    tensors |= read(path)
+                return TensorStore(tensors, str(self.folder))
+        raise CheckpointError(
+            f"{self.folder} has no weights: neither model.safetensors nor pytorch_model.bin "
+            "(nor their .index.json); download it again"
+        )
+
+    def _weight_files(self, name: str) -> list[Path]:
+        """The file of that name, or the shards its index names."""
+        if (self.folder / name).is_file():
+            return [self.folder / name]
+        index = self.json(f"{name}.index.json")
+        if index is None:
+            return []
+        weight_map = index.get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f"{self.folder / name}.index.json has no weight_map")
+        paths = [self.folder / shard for shard in sorted(set(map(str, weight_map.values())))]
+        for path in paths:
+            # An index may not reach outside the checkpoint.
+            if path.parent != self.folder or not path.is_file():
+                raise CheckpointError(
+                    f"shard {path.name} of {self.folder / name}.index.json is missing; "
+                    "download the checkpoint again"
+                )
+        return paths
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that must hold an object.
+
+    Raises:
+        CheckpointError: It cannot be read, or holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}; download it again") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")
+    return data
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "numpy") as file:
+            return {
+                name: Tensor(
+                    tuple(file.get_slice(name).get_shape()), partial(_read_tensor, path, name)
+                )
+                for name in file.keys()  # noqa: SIM118 (no mapping)
+            }
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: {error}; download it again"
+        ) from error
+
+
+def _read_tensor(path: Path, name: str) -> Any:
+    # Opened anew for each tensor, so that pages already read do not stay mapped: a
+    # process's memory would otherwise grow by the whole file.
+    with safe_open(path, "numpy") as file:
+        return file.get_tensor(name)

@@ -1,0 +1,146 @@
+"""From a checkpoint to a verified bundle on disk."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from bareclip import __version__
+from bareclip.bundle import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Bundle,
+    Source,
+    TowerFiles,
+    file_record,
+)
+from bareclip.tokenizer import Tokenizer
+
+from . import authored
+from .checkpoint import Checkpoint
+from .errors import CheckpointError
+from .recipes import read_tokenizer
+from .route import Conversion
+from .verify import sample_ids, sample_pixels, verify
+
+Route = Literal["authored", "optimum"]
+
+
+def export(
+    source: str,
+    output: Path,
+    route: Route = "authored",
+    overwrite: bool = False,
+    report: Callable[[str], None] = lambda message: None,
+) -> Bundle:
+    """Converts a checkpoint into a bundle, and verifies it before it appears.
+
+    Args:
+        source: A folder in Hugging Face's layout, or ``owner/name[@revision]``.
+        output: The bundle's folder, which appears complete or not at all.
+        route: ``"authored"`` builds our own graphs; ``"optimum"`` traces transformers'
+            model, which needs the extra ``bareclip[optimum]``.
+        overwrite: Replace a bundle that is there already.
+        report: Told each step in a line.
+
+    Returns:
+        The bundle that was written.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be converted, or ``output`` is taken.
+        ParityError: A tower does not answer as the checkpoint does.
+    """
+    with _appearing(output, overwrite) as folder:
+        checkpoint = Checkpoint.open(source)
+        report(f"reading {checkpoint.folder}")
+        conversion = _convert(checkpoint, route)
+        tokenizer, recipe = read_tokenizer(
+            checkpoint, conversion.context_length, conversion.vocabulary
+        )
+        tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+        (folder / "fp32").mkdir()
+        towers: dict[str, TowerFiles] = {}
+        samples: dict[str, list[NDArray[Any]]] = {
+            "vision": [*sample_pixels(conversion.image.size)],
+            "text": [*sample_ids(Tokenizer(tokenizer, recipe), conversion.vocabulary)],
+        }
+        for tower in ("vision", "text"):
+            graph = folder / "fp32" / f"{tower}.onnx"
+            report(f"writing the {tower} tower")
+            conversion.write[tower](graph)
+            report(f"verifying it against {conversion.reference_name}")
+            parity = verify(
+                graph, samples[tower], conversion.reference[tower], conversion.reference_name
+            )
+            report(f"largest difference {parity.max_difference:.1e}")
+            towers[tower] = TowerFiles(
+                graph=f"fp32/{graph.name}",
+                inputs=("pixels",) if tower == "vision" else ("ids",),
+                files={
+                    f"fp32/{path.name}": file_record(path)
+                    for path in sorted(graph.parent.glob(f"{graph.name}*"))
+                },
+                parity=parity,
+            )
+        bundle = Bundle(
+            format_version=FORMAT_VERSION,
+            name=checkpoint.name.rpartition("/")[2],
+            source=Source(
+                checkpoint=checkpoint.name,
+                revision=checkpoint.revision,
+                license=checkpoint.license(),
+                architecture=conversion.architecture,
+                exporter=f"bareclip {__version__}, {conversion.exporter}",
+            ),
+            embedding_dim=conversion.embedding_dim,
+            scoring=conversion.scoring,
+            image=conversion.image,
+            text=recipe,
+            tokenizer=file_record(folder / "tokenizer.json"),
+            precisions={"fp32": towers},
+            folder=folder,
+        )
+        bundle.write()
+    return Bundle.read(output)
+
+
+def _convert(checkpoint: Checkpoint, route: Route) -> Conversion:
+    if route == "authored":
+        return authored.convert(checkpoint)
+    from . import via_optimum  # needs an extra of its own
+
+    return via_optimum.convert(checkpoint)
+
+
+@contextmanager
+def _appearing(output: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder to fill, which takes ``output``'s place when all went well.
+
+    Raises:
+        CheckpointError: ``output`` is there and may not be replaced.
+    """
+    output = output.absolute()
+    taken = output.exists() or output.is_symlink()
+    if taken and not (overwrite and (output / MANIFEST).is_file()):
+        raise CheckpointError(
+            f"{output} exists already"
+            + (" and is not a bundle" if overwrite else "; give another -o, or --overwrite")
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        if taken:
+            old = partial.with_suffix(".old")
+            output.rename(old)
+            partial.rename(output)
+            shutil.rmtree(old)
+        else:
+            partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

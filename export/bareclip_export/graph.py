@@ -1,0 +1,74 @@
+"""A tower and its weights become an ONNX file.
+
+Opset 18 and IR 8 are the oldest with all that the towers use (LayerNormalization,
+Split's num_outputs), so that old ONNX Runtimes and devices load the graphs.
+"""
+
+from pathlib import Path
+
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+from onnxscript.nn import Module
+
+OPSET = 18
+IR_VERSION = 8
+OUTPUT = "embeddings"
+
+# Smaller weights stay in the graph file, where constant folding can see them.
+EXTERNAL_BYTES = 4096
+# A page, so that a weight can be mapped into memory where it lies.
+ALIGNMENT = 4096
+
+
+def pixels_input(size: int) -> ir.Value:
+    """(batch, size, size, 3) uint8, RGB."""
+    return _input("pixels", ir.DataType.UINT8, ["batch", size, size, 3])
+
+
+def ids_input() -> ir.Value:
+    """(batch, tokens) int64, padded with anything after the end token."""
+    return _input("ids", ir.DataType.INT64, ["batch", "tokens"])
+
+
+def write_graph(tower: Module, graph_input: ir.Value, embedding_dim: int, path: Path) -> None:
+    """Builds a tower's graph and writes it, weights beside it in ``path``.data.
+
+    Weights are computed and written one by one: memory holds one of them at a time.
+
+    Args:
+        tower: Takes ``graph_input``, gives (batch, embedding_dim) float32.
+        graph_input: From ``pixels_input`` or ``ids_input``.
+        embedding_dim: Width of the output.
+        path: The ``.onnx`` file to write; its folder exists.
+    """
+    graph = ir.Graph(
+        inputs=[graph_input],
+        outputs=[],
+        nodes=[],
+        opset_imports={"": OPSET},
+        name=path.stem,
+    )
+    builder = GraphBuilder(graph)
+    output = tower(builder.op, graph_input)
+    output.type = ir.TensorType(ir.DataType.FLOAT)
+    output.shape = ir.Shape(["batch", embedding_dim])
+    builder.add_output(output, OUTPUT)
+    for node in graph:
+        node.metadata_props.clear()  # onnxscript's notes on scopes: a third of the file
+    save(ir.Model(graph, ir_version=IR_VERSION, producer_name="bareclip"), path)
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Writes a model, its weights beside it in ``path``.data."""
+    ir.save(
+        model,
+        path,
+        external_data=f"{path.name}.data",
+        size_threshold_bytes=EXTERNAL_BYTES,
+        alignment=ALIGNMENT,
+        align_threshold=ALIGNMENT,
+    )
+
+
+def _input(name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))

@@ -1,0 +1,138 @@
+"""Holds an exported tower to its checkpoint before a bundle is complete.
+
+The export fails above ``TOLERANCE``; the figures travel in the bundle.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from bareclip.bundle import Parity
+from bareclip.session import Device, Tower
+from bareclip.similarity import cosine
+from bareclip.threads import default_threads
+from bareclip.tokenizer import Tokenizer
+
+from .errors import ParityError
+
+# On normalised vectors. float32 towers land near 2e-7; a wrong constant far above.
+TOLERANCE = 1e-5
+
+TEXTS = [
+    "a photo of a cat",
+    "a diagram",
+    "Two dogs run along the beach at sunset; the smaller one carries a red stick.",
+    "",
+    "naïve café — 100 % “quoted” text, 東京 🐱",
+    "a very long caption that goes on and on " * 12,
+]
+
+
+def verify(
+    graph: Path,
+    batches: Sequence[NDArray[Any]],
+    reference: Callable[[NDArray[Any]], NDArray[Any]],
+    reference_name: str,
+) -> Parity:
+    """Compares a graph in ONNX Runtime, batch by batch, with a reference on all of them.
+
+    Args:
+        graph: The ``.onnx`` file.
+        batches: Inputs, batch first.
+        reference: (a batch) -> (N, D) unit rows.
+        reference_name: What the parity record calls it.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ParityError: A vector differs by more than ``TOLERANCE``.
+    """
+    tower = Tower.load(graph, Device("cpu", required=True), default_threads())
+    answers = np.concatenate([tower.run(batch) for batch in batches])
+    del tower  # frees its weights before the reference reads them again
+    wanted = reference(_joined(batches))
+    difference = float(np.abs(answers - wanted).max())
+    parity = Parity(
+        reference=reference_name,
+        max_difference=difference,
+        min_cosine=float(np.diagonal(cosine(answers.astype(np.float64), wanted)).min()),
+        inputs=len(answers),
+    )
+    if not difference <= TOLERANCE:  # NaN fails too
+        raise ParityError(
+            f"the {graph.stem} tower differs from {reference_name} by {difference:.1e}, more "
+            f"than {TOLERANCE:.0e}, on normalised vectors; nothing was written. "
+            "Please report this checkpoint"
+        )
+    return parity
+
+
+def _joined(batches: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """All batches as one. Shorter texts repeat their last id, which changes nothing."""
+    width = max(batch.shape[1] for batch in batches)
+    rest = [(0, 0)] * (batches[0].ndim - 2)
+    return np.concatenate(
+        [np.pad(b, [(0, 0), (0, width - b.shape[1]), *rest], mode="edge") for b in batches]
+    )
+
+
+def sample_pixels(size: int) -> list[NDArray[np.uint8]]:
+    """Pictures to verify on: two like scenes, one drawn, one of noise.
+
+    Args:
+        size: Pixels a side.
+
+    Returns:
+        Batches of (N, size, size, 3) uint8, seeded.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+    scenes = [_scene(size, rng) for _ in range(2)]
+    return [np.stack(scenes), np.stack([_drawing(size), noise])]
+
+
+def sample_ids(tokenizer: Tokenizer, vocabulary: int) -> list[NDArray[np.int64]]:
+    """Texts to verify on: short, long, empty, awkward; and random ids.
+
+    Args:
+        tokenizer: The bundle's.
+        vocabulary: Rows of the token table.
+
+    Returns:
+        Batches of (N, T) int64, the last at full context length.
+    """
+    ids = tokenizer.encode(TEXTS, truncate=True)
+    recipe = tokenizer.recipe
+    noise = np.random.default_rng(0).integers(0, vocabulary, (2, recipe.context_length))
+    noise[0, recipe.context_length // 2] = recipe.end_id
+    noise[:, -1] = recipe.end_id
+    return [tokenizer.pad(ids[:2]), tokenizer.pad(ids[2:]), noise.astype(np.int64)]
+
+
+def _scene(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Coloured noise whose amplitude falls with frequency as in natural scenes.
+
+    Field 1987, "Relations between the statistics of natural images and the response
+    properties of cortical cells".
+    """
+    rows, columns = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+    frequency = np.hypot(rows, columns)
+    frequency[0, 0] = 1
+    phases = np.exp(2j * np.pi * rng.random((3, *frequency.shape)))
+    waves = np.fft.irfft2(phases / frequency, s=(size, size))
+    scaled = waves / waves.std(axis=(1, 2), keepdims=True) * 50 + 120
+    return scaled.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _drawing(size: int) -> NDArray[np.uint8]:
+    """Flat colours and sharp edges."""
+    image = Image.new("RGB", (size, size), (250, 220, 60))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse([size // 8, size // 8, size // 2, size // 2], fill=(20, 20, 30))
+    draw.rectangle([size // 2, size // 3, size - 1, size - 1], fill=(0, 120, 255))
+    return np.asarray(image)
