@@ -1,0 +1,58 @@
+"""Fixtures: checkpoints and bundles that tests make, and the longer checks' data."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmarks.seeded import write_checkpoint
+
+import bareclip
+from bareclip_export.export import export
+
+from .variants import VARIANTS
+
+
+@pytest.fixture(scope="session", params=list(VARIANTS))
+def variant(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {name: write_checkpoint(root / name, sizes) for name, sizes in VARIANTS.items()}
+
+
+@pytest.fixture(scope="session")
+def bundles(
+    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Exported once; tests that damage a bundle copy it first."""
+    root = tmp_path_factory.mktemp("bundles")
+    return {name: export(str(path), root / name).folder for name, path in checkpoints.items()}
+
+
+@pytest.fixture(scope="session")
+def clip(bundles: dict[str, Path]) -> bareclip.Clip:
+    return bareclip.load(bundles["tiny"])
+
+
+@pytest.fixture(scope="session")
+def goldens() -> dict[str, Any]:
+    """What transformers answers; see goldens/make_goldens.py."""
+    with np.load(Path(__file__).parent / "goldens" / "goldens.npz") as archive:
+        return dict(archive)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Real photos, CLIP's vocabulary and OpenAI's goldens, which are not in the repository.
+
+    Described in CONTRIBUTING.md; tests that want them skip without them.
+    """
+    folder = os.environ.get("BARECLIP_DATA")
+    if not folder:
+        pytest.skip("BARECLIP_DATA is not set")
+    return Path(folder)

@@ -1,0 +1,192 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from benchmarks.seeded import write_checkpoint
+from safetensors.numpy import load_file, save_file
+
+import bareclip
+from bareclip.bundle import Bundle
+from bareclip_export.checkpoint import Checkpoint
+from bareclip_export.errors import CheckpointError
+from bareclip_export.export import export
+from tests.torch_zip import write_torch_zip
+from tests.variants import TEXTS, batch
+
+
+@pytest.fixture
+def folder(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint, to change."""
+    return Path(shutil.copytree(checkpoints["tiny"], tmp_path / "checkpoint"))
+
+
+def refusal(folder: Path) -> str:
+    """Why it is not exported; and nothing is left where the bundle would have been."""
+    with pytest.raises(CheckpointError) as caught:
+        export(str(folder), folder.parent / "bundle")
+    assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(path: Path, change: dict[str, Any]) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def shard(folder: Path, tensors: dict[str, Any], suffix: str) -> None:
+    """Replaces the weights by two shards and their index."""
+    names = sorted(tensors)
+    stem = "model" if suffix == "safetensors" else "pytorch_model"
+    weight_map = {}
+    for index, part in enumerate((names[::2], names[1::2]), start=1):
+        shard_name = f"{stem}-0000{index}-of-00002.{suffix}"
+        chosen = {name: tensors[name] for name in part}
+        (save_file if suffix == "safetensors" else _save_bin)(chosen, folder / shard_name)
+        weight_map |= dict.fromkeys(part, shard_name)
+    index_file = folder / f"{stem}.{suffix}.index.json"
+    index_file.write_text(json.dumps({"weight_map": weight_map}))
+
+
+def _save_bin(tensors: dict[str, Any], path: Path) -> None:
+    write_torch_zip(path, tensors)
+
+
+@pytest.mark.parametrize("form", ["sharded", "bin", "sharded bin"])
+def test_other_forms_of_the_same_weights_give_the_same_bundle(
+    folder: Path, bundles: dict[str, Path], form: str
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    if form == "bin":
+        write_torch_zip(folder / "pytorch_model.bin", tensors)
+    else:
+        shard(folder, tensors, "bin" if form == "sharded bin" else "safetensors")
+    made = export(str(folder), folder.parent / "bundle")
+    assert made.files() == Bundle.read(bundles["tiny"]).files()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_weights_are_read_as_they_are(tmp_path: Path, dtype: Any) -> None:
+    half = write_checkpoint(tmp_path / "half", dtype=dtype)
+    whole = write_checkpoint(tmp_path / "whole")
+    widened = {
+        name: array.astype(np.float32)
+        for name, array in load_file(half / "model.safetensors").items()
+    }
+    save_file(widened, whole / "model.safetensors")
+    files = [export(str(path), tmp_path / f"{path.name}-bundle").files() for path in (half, whole)]
+    assert files[0] == files[1]
+
+
+def test_safetensors_are_preferred_to_a_pickle(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"would be refused")
+    export(str(folder), folder.parent / "bundle")
+
+
+def test_the_license_travels_where_the_card_states_it(folder: Path) -> None:
+    assert Checkpoint.open(str(folder)).license() is None
+    (folder / "README.md").write_text("---\ntags:\n- vision\nlicense: apache-2.0\n---\n# card\n")
+    made = export(str(folder), folder.parent / "bundle")
+    assert made.source.license == "apache-2.0"
+    assert made.source.checkpoint == "checkpoint"
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no config\.json; give a folder"):
+        Checkpoint.open(str(tmp_path))
+    with pytest.raises(CheckpointError, match="neither a folder here nor a name"):
+        Checkpoint.open(str(tmp_path / "none"))
+
+
+def test_an_architecture_we_do_not_author(folder: Path) -> None:
+    edit(folder / "config.json", {"architectures": ["SiglipModel"]})
+    assert "has the architecture SiglipModel; we author CLIPModel" in refusal(folder)
+    edit(folder / "config.json", {"architectures": None, "model_type": "bert"})
+    assert "has the architecture bert" in refusal(folder)
+
+
+def test_missing_and_misshapen_tensors_are_named_with_both_shapes(folder: Path) -> None:
+    name = "text_model.encoder.layers.1.mlp.fc2.weight"
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {name: tensors[name].T.copy()}, folder / "model.safetensors")
+    message = refusal(folder)
+    assert f"{name!r} in" in message
+    assert "has shape (64, 32), where its config.json asks for (32, 64)" in message
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors")
+    assert f"{name!r} of shape (32, 64) is missing" in refusal(folder)
+
+
+def test_no_weights_cut_weights_and_missing_shards(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[: len(data) // 2])
+    assert "is not a whole safetensors file" in refusal(folder)
+    weights.unlink()
+    assert "has no weights: neither model.safetensors nor pytorch_model.bin" in refusal(folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    assert "model-00001-of-00002.safetensors" in refusal(folder)
+    (folder.parent / "checkpoint" / "model-1.safetensors").write_bytes(b"")
+    index.write_text('{"weight_map": {"a": "../checkpoint/model-1.safetensors"}}')
+    assert "is missing" in refusal(folder)
+    index.write_text('{"weights": 1}')
+    assert "has no weight_map" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        (
+            "vision_config",
+            {"hidden_act": "gelu_new"},
+            "the activation 'gelu_new' of this checkpoint is none",
+        ),
+        ("vision_config", {"num_attention_heads": 5}, "with 5 heads; heads must divide"),
+        ("text_config", {"num_hidden_layers": 0}, "a tower needs a layer"),
+        ("text_config", {"hidden_size": "wide"}, "text_config.hidden_size = 'wide', not a valid"),
+        ("vision_config", {"num_channels": 4}, "has 4 channels; we author 3"),
+        ("vision_config", {"patch_size": 64}, "patches of 64 pixels in images of 32"),
+    ],
+)
+def test_configs_that_make_no_sense(
+    folder: Path, section: str, change: dict[str, Any], message: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", {section: config[section] | change})
+    assert message in refusal(folder)
+
+
+def test_a_config_that_is_no_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    assert "cannot read" in refusal(folder)
+    (folder / "config.json").write_text("[]")
+    assert "holds a list, not an object" in refusal(folder)
+
+
+def test_defaults_and_repeated_sections_are_read_as_transformers_does(tmp_path: Path) -> None:
+    """A section's "_dict" wins over it, with its defaults (transformers 4.57, CLIPConfig)."""
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    wrong = config["text_config"] | {"num_attention_heads": 1, "hidden_act": "gelu"}
+    whole = config["text_config"] | {"hidden_act": "quick_gelu"}
+    edit(path, {"text_config": wrong, "text_config_dict": whole})
+    made = export(str(folder), tmp_path / "made")
+    plain = export(str(write_checkpoint(tmp_path / "plain")), tmp_path / "other")
+    assert made.files() == plain.files()
+
+
+def test_answers_do_not_depend_on_where_the_checkpoint_lay(
+    folder: Path, bundles: dict[str, Path]
+) -> None:
+    export(str(folder), folder.parent / "bundle")
+    clips = [bareclip.load(path) for path in (folder.parent / "bundle", bundles["tiny"])]
+    answers = [
+        np.concatenate([c.embed_images(list(batch(32, 3))), c.embed_texts(TEXTS)]) for c in clips
+    ]
+    np.testing.assert_array_equal(*answers)

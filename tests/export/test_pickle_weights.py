@@ -1,0 +1,162 @@
+"""pytorch_model.bin: what torch.save wrote is read, anything else is refused."""
+
+import collections
+import contextlib
+import io
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bareclip_export.errors import CheckpointError
+from bareclip_export.pickle_weights import read_pickle_weights
+from tests.torch_zip import write_torch_zip
+
+RNG = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.float64, np.int64, np.int32, np.uint8]
+)
+def test_tensors_of_every_type_come_back(tmp_path: Path, dtype: Any) -> None:
+    wanted = {
+        "a.weight": (RNG.standard_normal((3, 4, 5)) * 9).astype(dtype),
+        "scalar": np.array(7).astype(dtype),
+        "empty": np.zeros((0, 3), dtype),
+    }
+    write_torch_zip(tmp_path / "x.bin", wanted)
+    found = read_pickle_weights(tmp_path / "x.bin")
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        assert found[name].shape == array.shape
+        np.testing.assert_array_equal(found[name].read(), array)
+
+
+def test_views_share_a_storage_with_offset_and_stride(tmp_path: Path) -> None:
+    base = np.arange(24, dtype=np.float32)
+    write_torch_zip(
+        tmp_path / "x.bin",
+        {"t": base},
+        views={"view": ("t", 2, (3, 2), (1, 8))},
+    )
+    found = read_pickle_weights(tmp_path / "x.bin")["view"]
+    wanted = base[2:].reshape(-1)[np.add.outer(np.arange(3), 8 * np.arange(2))]
+    np.testing.assert_array_equal(found.read(), wanted)
+
+
+def _pickle(tmp_path: Path, data: bytes) -> Path:
+    path = tmp_path / "pytorch_model.bin"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/data/0", bytes(16))
+    return path
+
+
+class _Call:
+    """Pickles as a call of ``function``, as a hostile file would."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._reduced = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self._reduced
+
+
+def _hostile(target: Path) -> list[tuple[str, bytes]]:
+    import builtins
+    import os
+    import subprocess
+
+    touch = f"open({str(target)!r}, 'w')"
+    named = {
+        "system": _Call(os.system, f"touch {target}"),
+        "eval": _Call(builtins.eval, touch),
+        "popen": _Call(subprocess.Popen, ["touch", str(target)]),
+        "inside a state dict": {"a": _Call(builtins.exec, touch)},
+        "getattr": _Call(getattr, collections.OrderedDict, "fromkeys"),
+    }
+    pickles = [(name, pickle.dumps(value, protocol=2)) for name, value in named.items()]
+    # Protocol 4 may name attributes of what is admitted: OrderedDict.__init__.__globals__.
+    dotted = b"\x80\x04\x8c\x0bcollections\x8c\x16OrderedDict.__reduce_ex__\x93."
+    storage = b"\x80\x02ctorch\nload\n."
+    rebuilt = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))\x89Nt R."
+    return [*pickles, ("dotted", dotted), ("torch.load", storage), ("no storage", rebuilt)]
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path, index: int) -> None:
+    target = tmp_path / "was-run"
+    _, data = _hostile(target)[index]
+    with pytest.raises(CheckpointError, match=r"pytorch_model.bin"):
+        read_pickle_weights(_pickle(tmp_path, data))
+    assert not target.exists()
+
+
+def test_the_refusal_says_what_was_asked_for(tmp_path: Path) -> None:
+    data = pickle.dumps(_Call(eval, "1"), protocol=2)
+    with pytest.raises(
+        CheckpointError, match=r"asks for (__builtin__|builtins)\.eval, which is no"
+    ):
+        read_pickle_weights(_pickle(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "stride"),
+    [
+        (0, (5,), (1,)),
+        (4, (1,), (1,)),
+        (0, (2, 2), (4, 1)),
+        (-1, (1,), (1,)),
+        (0, (1 << 60,), (0,)),
+        (0, (2,), (-1,)),
+        (0, (2, 2), (1,)),
+    ],
+)
+def test_a_tensor_may_not_reach_outside_its_storage(
+    tmp_path: Path, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
+    write_torch_zip(
+        tmp_path / "x.bin",
+        {"t": np.zeros(4, np.float32)},
+        views={"view": ("t", offset, shape, stride)},
+    )
+    with pytest.raises(CheckpointError):
+        read_pickle_weights(tmp_path / "x.bin")["view"].read()
+
+
+def test_a_cut_storage_and_a_cut_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    write_torch_zip(path, {"t": np.zeros(400, np.float32)}, claim=800)
+    with pytest.raises(CheckpointError, match="is missing or cut short"):
+        read_pickle_weights(path)
+    write_torch_zip(path, {"t": np.zeros(400, np.float32)})
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(CheckpointError, match=r"not a whole PyTorch file: .*model\.safetensors"):
+        read_pickle_weights(path)
+
+
+def test_what_is_no_state_dict(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds a list, not tensors by name"):
+        read_pickle_weights(_pickle(tmp_path, pickle.dumps([1, 2])))
+    with zipfile.ZipFile(tmp_path / "x.bin", "w") as archive:
+        archive.writestr("readme", "x")
+    with pytest.raises(CheckpointError, match=r"a zip without data\.pkl"):
+        read_pickle_weights(tmp_path / "x.bin")
+
+
+def test_garbled_pickles_never_escape_as_another_error(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    pickle.Pickler(buffer, protocol=2).dump({"a": [1, 2.5, "x"], "b": (None, True)})
+    clean = np.frombuffer(buffer.getvalue(), np.uint8)
+    assert list(pickletools.genops(buffer.getvalue()))
+    for _ in range(200):
+        data = clean.copy()
+        data[RNG.integers(0, len(data), 3)] ^= RNG.integers(1, 256, 3, dtype=np.uint8)
+        with contextlib.suppress(CheckpointError):
+            read_pickle_weights(_pickle(tmp_path, data.tobytes()))

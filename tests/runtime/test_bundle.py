@@ -1,0 +1,133 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bareclip
+from bareclip.bundle import Bundle, BundleError, file_record
+
+
+@pytest.fixture
+def bundle(bundles: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(bundles["tiny"], tmp_path / "bundle"))
+
+
+def edit(bundle: Path, change: dict[str, Any]) -> None:
+    manifest = bundle / "bundle.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+
+
+def test_writing_what_was_read_changes_nothing(bundle: Path) -> None:
+    before = (bundle / "bundle.json").read_bytes()
+    read = Bundle.read(bundle)
+    read.write()
+    assert (bundle / "bundle.json").read_bytes() == before
+    assert Bundle.read(bundle) == read
+
+
+def test_every_file_is_recorded_with_its_checksum(bundle: Path) -> None:
+    on_disk = {str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file()}
+    read = Bundle.read(bundle)
+    assert set(read.files()) | {"bundle.json"} == on_disk
+    assert read.damage() == []
+
+
+def test_a_changed_byte_is_found_by_checksum(bundle: Path) -> None:
+    path = bundle / "fp32" / "text.onnx.data"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    assert Bundle.read(bundle).damage() == ["fp32/text.onnx.data"]
+
+
+def test_a_truncated_or_missing_file_is_refused_by_name(bundle: Path) -> None:
+    path = bundle / "fp32" / "vision.onnx.data"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=f"vision.onnx.data is {size - 1} bytes, .* {size} bytes"):
+        bareclip.load(bundle)
+    path.unlink()
+    with pytest.raises(BundleError, match=r"vision.onnx.data is missing"):
+        bareclip.load(bundle)
+
+
+def test_no_bundle_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"is not a bundle: it has no bundle.json; .* export"):
+        bareclip.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format version 2; this bareclip reads 1: update"),
+        ({"colour": 1}, "unknown field 'colour' in"),
+        ({"embedding_dim": "20"}, "embedding_dim holds '20'"),
+        ({"embedding_dim": True}, "embedding_dim holds True"),
+        ({"scoring": {"function": "softmax", "logit_scale": 1}}, "field 'logit_bias' is missing"),
+        (
+            {"scoring": {"function": "softplus", "logit_scale": 1, "logit_bias": 0}},
+            "unsupported value 'softplus' at .*knows 'softmax', 'sigmoid'",
+        ),
+        ({"source": []}, "not an object"),
+    ],
+)
+def test_what_a_manifest_may_not_say(bundle: Path, change: dict[str, Any], message: str) -> None:
+    edit(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle.read(bundle)
+
+
+def test_an_unknown_resize_mode_is_refused_with_those_known(bundle: Path) -> None:
+    image = dataclasses.asdict(Bundle.read(bundle).image)
+    edit(bundle, {"image": image | {"resize": "longest"}})
+    with pytest.raises(BundleError, match="'longest' at .*: image: resize; .*'shortest', 'squash'"):
+        Bundle.read(bundle)
+
+
+def test_a_manifest_may_not_reach_outside_its_folder(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    read = Bundle.read(bundle)
+    vision = read.precisions["fp32"]["vision"]
+    files = vision.files | {"../secret": file_record(tmp_path / "secret")}
+    precisions = {
+        "fp32": read.precisions["fp32"] | {"vision": dataclasses.replace(vision, files=files)}
+    }
+    dataclasses.replace(read, precisions=precisions).write()
+    with pytest.raises(BundleError, match=r"'../secret', outside the bundle"):
+        Bundle.read(bundle)
+
+
+def test_a_manifest_that_is_no_json(bundle: Path) -> None:
+    (bundle / "bundle.json").write_text('{"format_version": 1')
+    with pytest.raises(BundleError, match="cannot read .*export the bundle again"):
+        Bundle.read(bundle)
+
+
+def test_a_precision_that_is_not_there(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="no precision 'int8'; it has fp32"):
+        bareclip.load(bundle, precision="int8")
+
+
+def test_a_graph_that_onnx_runtime_cannot_load(bundle: Path) -> None:
+    path = bundle / "fp32" / "vision.onnx"
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(BundleError, match="ONNX Runtime cannot load .*vision.onnx"):
+        bareclip.load(bundle)
+
+
+def test_a_graph_of_another_size_is_refused(bundle: Path) -> None:
+    image = dataclasses.asdict(Bundle.read(bundle).image)
+    edit(bundle, {"image": image | {"size": 16}})
+    with pytest.raises(BundleError, match=r"takes pixels of shape .*32, 32, 3.* makes 16x16"):
+        bareclip.load(bundle)
+
+
+def test_a_broken_tokenizer_is_named(bundle: Path) -> None:
+    path = bundle / "tokenizer.json"
+    path.write_bytes(b"[" + b" " * (path.stat().st_size - 1))
+    with pytest.raises(BundleError, match=r"cannot read tokenizer .*tokenizer.json"):
+        bareclip.load(bundle)

@@ -1,0 +1,105 @@
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import bareclip
+from bareclip import session
+from bareclip.session import Device
+
+
+def test_a_tower_says_where_it_runs(clip: bareclip.Clip) -> None:
+    assert clip.device == "cpu"
+    assert "device='cpu'" in repr(clip)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU"])
+def test_an_unknown_device(bundles: dict[str, Path], device: str) -> None:
+    with pytest.raises(bareclip.DeviceError, match=f"device '{device}' is unknown; it is 'auto'"):
+        bareclip.load(bundles["tiny"], device=device)
+
+
+@pytest.mark.skipif(
+    session.CUDA in onnxruntime.get_available_providers(), reason="CUDA is there to be had"
+)
+def test_cuda_that_cannot_be_had_is_an_error_and_auto_is_not(bundles: dict[str, Path]) -> None:
+    with pytest.raises(bareclip.DeviceError, match=r"'cuda:1' needs .*offers .*CPU.*bareclip\[gpu"):
+        bareclip.load(bundles["tiny"], device="cuda:1")
+    assert bareclip.load(bundles["tiny"], device="auto").device == "cpu"
+
+
+def test_a_provider_that_onnx_runtime_drops_in_silence(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The package has the provider, but it fails to start: ONNX Runtime makes a session
+    # on the CPU and raises nothing.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [session.CUDA, session.CPU])
+    monkeypatch.setattr(Device, "providers", lambda self: [session.CPU])
+    with pytest.raises(bareclip.DeviceError, match="'cuda' did not start: .*fell back to the CPU"):
+        bareclip.load(bundles["tiny"], device="cuda")
+    assert bareclip.load(bundles["tiny"], device="auto").device == "cpu"
+
+
+def test_cuda_keeps_fp32_products_whole() -> None:
+    provider, options = Device("cuda:1", required=True).providers()[0]
+    assert provider == session.CUDA
+    assert options == {"device_id": "1", "use_tf32": "0"}
+
+
+def test_without_onnx_runtime_the_extra_is_named(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        bareclip.DeviceError, match=r"not installed .*pip install 'bareclip\[cpu\]'"
+    ):
+        bareclip.load(bundles["tiny"])
+
+
+def test_an_emptied_onnx_runtime_folder_is_explained(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(onnxruntime, "InferenceSession")
+    with pytest.raises(bareclip.DeviceError, match="folder is empty, .*pip uninstall"):
+        bareclip.load(bundles["tiny"])
+
+
+def test_threads_are_counted_unless_given(bundles: dict[str, Path]) -> None:
+    assert bareclip.load(bundles["tiny"], threads=3).threads == 3
+    assert bareclip.load(bundles["tiny"]).threads <= len(os.sched_getaffinity(0))
+    with pytest.raises(bareclip.BareclipError, match="threads is 0; it must be at least 1"):
+        bareclip.load(bundles["tiny"], threads=0)
+
+
+def _embed_in_child(clip: bareclip.Clip, queue: "multiprocessing.Queue[str]") -> None:
+    try:
+        clip.embed_texts(["cat"])
+        queue.put("no error")
+    except bareclip.DeviceError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking is what is tested
+def test_a_forked_child_gets_an_error_and_does_not_hang(clip: bareclip.Clip) -> None:
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_embed_in_child, args=(clip, queue))
+    child.start()
+    message = queue.get(timeout=30)
+    child.join(timeout=30)
+    assert "loaded before the process forked; call bareclip.load in the child" in message
+
+
+def test_a_vector_never_depends_on_its_batch(clip: bareclip.Clip) -> None:
+    from tests.variants import batch
+
+    pixels = batch(32, 33)
+    together = clip.embed_images(list(pixels))
+    for size in (1, 2, 7, 32):
+        for start in range(0, 33, size):
+            alone = clip.embed_images(list(pixels[start : start + size]))
+            np.testing.assert_allclose(alone, together[start : start + size], atol=1e-6)

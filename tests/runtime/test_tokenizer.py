@@ -1,0 +1,57 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bareclip
+from bareclip import TextError
+from bareclip.bundle import Bundle
+from bareclip.tokenizer import Tokenizer
+from tests.variants import TEXTS
+
+
+@pytest.fixture
+def tokenizer(bundles: dict[str, Path]) -> Tokenizer:
+    folder = bundles["tiny"]
+    return Tokenizer.load(folder / "tokenizer.json", Bundle.read(folder).text)
+
+
+def test_ids_are_the_reference_tokenizers(
+    bundles: dict[str, Path], variant: str, goldens: dict[str, Any]
+) -> None:
+    folder = bundles[variant]
+    tokenizer = Tokenizer.load(folder / "tokenizer.json", Bundle.read(folder).text)
+    ids = tokenizer.pad(tokenizer.encode(TEXTS, truncate=True))
+    np.testing.assert_array_equal(ids, goldens[f"{variant}.ids"])
+
+
+def test_truncation_keeps_the_end_token(tokenizer: Tokenizer) -> None:
+    recipe = tokenizer.recipe
+    [ids] = tokenizer.encode(["cat " * 500], truncate=True)
+    assert len(ids) == recipe.context_length
+    assert ids[-1] == recipe.end_id
+    assert ids.count(recipe.end_id) == 1
+
+
+def test_a_text_that_just_fits_is_not_an_error(tokenizer: Tokenizer) -> None:
+    longest = "cat " * (tokenizer.recipe.context_length - 2)
+    assert len(tokenizer.encode([longest], truncate=False)[0]) == tokenizer.recipe.context_length
+    with pytest.raises(TextError, match=r"'cat cat .*\.\.\.' has 25 tokens; this model takes 24"):
+        tokenizer.encode([longest + "cat"], truncate=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(b"cat", "must be a string, not bytes"), (None, "not NoneType"), ("\ud83d", "surrogate")],
+)
+def test_what_is_no_text(tokenizer: Tokenizer, given: Any, message: str) -> None:
+    with pytest.raises(TextError, match=message):
+        tokenizer.encode(["cat", given], truncate=True)
+
+
+def test_one_string_is_not_a_list_of_texts(clip: bareclip.Clip) -> None:
+    with pytest.raises(
+        bareclip.BareclipError, match=r"must be a list; for one text pass \['cat'\]"
+    ):
+        clip.embed_texts("cat")
