@@ -24,6 +24,7 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         embedding_dim=model.embedding_dim,
         context_length=model.text.positions.shape[0],
         vocabulary=model.text.tokens.shape[0],
+        end_id=model.text.end_id,
         scoring=model.scoring,
         image=model.image,
         write={

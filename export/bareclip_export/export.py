@@ -1,6 +1,6 @@
 """From a checkpoint to a verified bundle on disk."""
 
-import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,7 +59,7 @@ def export(
         report(f"reading {checkpoint.folder}")
         conversion = _convert(checkpoint, route)
         tokenizer, recipe = read_tokenizer(
-            checkpoint, conversion.context_length, conversion.vocabulary
+            checkpoint, conversion.context_length, conversion.vocabulary, conversion.end_id
         )
         tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
         (folder / "fp32").mkdir()
@@ -111,8 +111,13 @@ def export(
 def _convert(checkpoint: Checkpoint, route: Route) -> Conversion:
     if route == "authored":
         return authored.convert(checkpoint)
-    from . import via_optimum  # needs an extra of its own
-
+    try:
+        from . import via_optimum
+    except ImportError as error:
+        raise CheckpointError(
+            f"going through optimum needs {error.name}, which is not installed: "
+            "pip install 'bareclip[optimum]'"
+        ) from error
     return via_optimum.convert(checkpoint)
 
 
@@ -123,24 +128,26 @@ def _appearing(output: Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         CheckpointError: ``output`` is there and may not be replaced.
     """
-    output = output.absolute()
-    taken = output.exists() or output.is_symlink()
+    output = output.resolve()
+    taken = output.exists()
     if taken and not (overwrite and (output / MANIFEST).is_file()):
         raise CheckpointError(
             f"{output} exists already"
             + (" and is not a bundle" if overwrite else "; give another -o, or --overwrite")
         )
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    partial.mkdir()
+    scratch = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
+    fresh, old = scratch / "fresh", scratch / "old"
+    fresh.mkdir(parents=True)
     try:
-        yield partial
+        yield fresh
         if taken:
-            old = partial.with_suffix(".old")
             output.rename(old)
-            partial.rename(output)
-            shutil.rmtree(old)
-        else:
-            partial.rename(output)
+        try:
+            fresh.rename(output)
+        except OSError:
+            if taken:
+                old.rename(output)
+            raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -12,6 +12,7 @@ from .errors import CheckpointError
 _SMALL_FILES = [
     "config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -79,8 +79,21 @@ def read_pickle_weights(path: Path) -> dict[str, Tensor]:
     return {name: t for name, t in state.items() if isinstance(t, Tensor)}
 
 
-class _Unpickler(pickle.Unpickler):
-    """Admits tensors, their storages and the dictionary they are in; nothing else."""
+def _ignore_state(unpickler: Any) -> None:
+    """Drops what BUILD would write into an object, past its checks; weights need none of it."""
+    unpickler.stack.pop()
+
+
+class _Unpickler(pickle._Unpickler):
+    """Admits tensors, their storages and the dictionary they are in; nothing else.
+
+    It is pickle's Python implementation, since the C one's BUILD cannot be replaced.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _ignore_state,
+    }
 
     def __init__(self, data: bytes, path: Path, prefix: str, entries: dict[str, int]) -> None:
         super().__init__(io.BytesIO(data))
@@ -97,16 +110,17 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in admitted:
             return admitted[module, name]
         if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
+            return name
         raise CheckpointError(
             f"{self._path} is refused: its pickle asks for {module}.{name}, which is no "
             "tensor and could run anything; use a model.safetensors from a source you trust"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _device, length = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype):
+        kind, name, key, _device, length = pid
+        if kind != "storage" or name not in _DTYPES or type(length) is not int:
             raise CheckpointError(f"{self._path} is refused: unknown reference {pid!r}")
+        dtype = _DTYPES[name]
         entry = f"{self._prefix}data/{key}"
         if self._entries.get(entry, -1) < length * dtype.itemsize:
             raise CheckpointError(f"{self._path} is damaged: {entry} is missing or cut short")
@@ -123,14 +137,16 @@ def _rebuild_tensor(
     _metadata: Any = None,
 ) -> Tensor:
     if not isinstance(storage, _Storage):
-        raise CheckpointError("a tensor's storage is not a storage")
+        raise TypeError("a tensor without a storage")
     numbers = (offset, *shape, *stride)
     if len(shape) != len(stride) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise CheckpointError(f"a tensor has shape {shape} and stride {stride}")
+        raise CheckpointError(f"{storage.path} has a tensor of shape {shape} and stride {stride}")
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
     # Outside these bounds as_strided would read memory that is not the tensor's.
     if 0 not in shape and (last >= storage.length or math.prod(shape) > storage.length):
-        raise CheckpointError(f"a tensor of shape {shape} reaches outside {storage.entry}")
+        raise CheckpointError(
+            f"{storage.path} has a tensor of shape {shape} that reaches outside {storage.entry}"
+        )
 
     def read() -> NDArray[Any]:
         flat = storage.read()[offset:]

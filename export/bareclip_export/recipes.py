@@ -65,6 +65,13 @@ def read_image_recipe(checkpoint: Checkpoint, image_size: int) -> ImageRecipe:
             f"takes {image_size}: they do not belong together"
         )
     normalize = config.get("do_normalize", True)
+    scale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+    std = _channels(config.get("image_std", _STD) if normalize else [1.0] * 3, where)
+    if type(scale) not in (int, float) or not 0 < scale <= 1 or min(std) <= 0:
+        raise CheckpointError(
+            f"{where} has rescale_factor {scale!r} and image_std {std}; a factor is such as 1/255, "
+            "and standard deviations are above 0"
+        )
     return ImageRecipe(
         size=image_size,
         resize=resize,
@@ -72,14 +79,14 @@ def read_image_recipe(checkpoint: Checkpoint, image_size: int) -> ImageRecipe:
         interpolation=_interpolation(config.get("resample", 3), where),
         crop_offset="floor",
         mean=_channels(config.get("image_mean", _MEAN) if normalize else [0.0] * 3, where),
-        std=_channels(config.get("image_std", _STD) if normalize else [1.0] * 3, where),
-        scale=config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0,
+        std=std,
+        scale=float(scale),
         layout="uint8_nhwc",
     )
 
 
 def _interpolation(value: Any, where: str) -> Interpolation:
-    if value not in _RESAMPLING:
+    if type(value) is not int or value not in _RESAMPLING:
         known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLING.items())
         raise CheckpointError(f"{where} has the unknown resampling {value!r}; known are {known}")
     return _RESAMPLING[value]
@@ -104,13 +111,14 @@ def _channels(values: Any, where: str) -> tuple[float, float, float]:
 
 
 def read_tokenizer(
-    checkpoint: Checkpoint, context_length: int, vocabulary: int
+    checkpoint: Checkpoint, context_length: int, vocabulary: int, end_id: int | None
 ) -> tuple[tokenizers.Tokenizer, TextRecipe]:
     """The checkpoint's tokenizer, from tokenizer.json or from vocab.json and merges.txt.
 
     Raises:
-        CheckpointError: Neither is there, or it is damaged, adds no end token, or has
-            ids beyond the token table's ``vocabulary`` rows.
+        CheckpointError: Neither is there, or it is damaged, has ids beyond the token
+            table's ``vocabulary`` rows, or ends a text with another token than ``end_id``,
+            which the model pools.
     """
     path = checkpoint.folder / "tokenizer.json"
     try:
@@ -138,6 +146,12 @@ def read_tokenizer(
             f"token table {vocabulary} rows: they do not belong together"
         )
     end = empty[-1]
+    # Verification could not see this: every text would pool its first token, in both.
+    if end_id is not None and end_id != end:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} says texts end with token {end_id}, its "
+            f"tokenizer ends them with {end}: set eos_token_id of text_config to {end}"
+        )
     # The end token itself fills a batch up: nothing after the first one is looked at,
     # whichever way the end is found.
     return tokenizer, TextRecipe(context_length=context_length, pad_id=end, end_id=end)

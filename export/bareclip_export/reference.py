@@ -57,7 +57,7 @@ class Reference:
         x = self._encode(x, "text_model", self._config.text, mask)
         x = self._norm(x, "text_model.final_layer_norm", self._config.text)
         end = self._config.end_id
-        places = ids.argmax(axis=1) if end == 2 else (ids == end).argmax(axis=1)
+        places = ids.argmax(axis=1) if end is None else (ids == end).argmax(axis=1)
         pooled = x[np.arange(len(ids)), places]
         return _unit(pooled @ self._get("text_projection.weight").T)
 

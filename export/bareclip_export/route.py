@@ -16,6 +16,7 @@ class Conversion:
 
     Attributes:
         vocabulary: Rows of the token table.
+        end_id: Of the token that is pooled; None where it is the highest id of a text.
         exporter: What made the graphs, for the bundle's ``source``.
         write: tower ("vision", "text") -> writes its graph to a path.
         reference: tower -> (a batch of its input) -> (N, D) unit rows.
@@ -26,6 +27,7 @@ class Conversion:
     embedding_dim: int
     context_length: int
     vocabulary: int
+    end_id: int | None
     scoring: Scoring
     image: ImageRecipe
     write: dict[str, Callable[[Path], None]]

@@ -57,6 +57,7 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         embedding_dim=config.embedding_dim,
         context_length=config.context_length,
         vocabulary=config.vocabulary,
+        end_id=config.end_id,
         scoring=Scoring("softmax", logit_scale=model.logit_scale.item(), logit_bias=0.0),
         image=recipe,
         write={

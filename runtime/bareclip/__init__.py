@@ -1,7 +1,14 @@
 """CLIP without PyTorch: image and text embeddings on ONNX Runtime, NumPy and Pillow."""
 
 from .clip import Classifier, Clip, Failure, Hit, PartialEmbeddings, load
-from .errors import BareclipError, BundleError, DeviceError, ImageError, TextError
+from .errors import (
+    BareclipError,
+    BundleError,
+    DeviceError,
+    ImageError,
+    TextError,
+    VectorError,
+)
 from .zero_shot import Prediction
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "PartialEmbeddings",
     "Prediction",
     "TextError",
+    "VectorError",
     "__version__",
     "load",
 ]

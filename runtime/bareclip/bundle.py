@@ -7,6 +7,7 @@ This module knows files and JSON; it loads no model.
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -154,12 +155,12 @@ class Bundle:
         manifest = folder / MANIFEST
         try:
             data = json.loads(manifest.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise BundleError(
                 f"{folder} is not a bundle: it has no {MANIFEST}; "
                 "make one with: bareclip export CHECKPOINT -o FOLDER"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BundleError(
                 f"cannot read {manifest}: {error}; export the bundle again"
             ) from error
@@ -171,6 +172,7 @@ class Bundle:
             )
         bundle: Bundle = _from_json(cls, data, str(manifest))
         bundle = dataclasses.replace(bundle, folder=folder)
+        bundle._check_values()
         bundle._check_files()
         return bundle
 
@@ -211,11 +213,34 @@ class Bundle:
             if file_record(self.folder / name) != record
         ]
 
+    def _check_values(self) -> None:
+        """Refuses numbers that would only fail, or mislead, when the model is asked."""
+        image, text, scoring = self.image, self.text, self.scoring
+        numbers = (*image.mean, *image.std, image.scale, scoring.logit_scale, scoring.logit_bias)
+        rules = {
+            "finite numbers": all(map(math.isfinite, numbers)),
+            "a logit_scale up to 50, the logarithm of a factor": scoring.logit_scale <= 50,
+            "an embedding_dim of at least 1": self.embedding_dim >= 1,
+            "an image size of at least 1, and a resize_to no smaller": (
+                1 <= image.size <= image.resize_to
+            ),
+            "a context_length of at least 2": text.context_length >= 2,
+            "a pad_id and an end_id of at least 0": min(text.pad_id, text.end_id) >= 0,
+            "graphs that are among their files": all(
+                tower.graph in tower.files
+                for towers in self.precisions.values()
+                for tower in towers.values()
+            ),
+        }
+        for rule, kept in rules.items():
+            if not kept:
+                raise BundleError(f"{self.folder / MANIFEST} lacks {rule}; export the bundle again")
+
     def _check_files(self) -> None:
         for name, record in self.files().items():
             path = self.folder / name
             # A manifest from elsewhere must not reach outside its folder.
-            if not path.resolve().is_relative_to(self.folder.resolve()):
+            if "\0" in name or not path.resolve().is_relative_to(self.folder.resolve()):
                 raise BundleError(f"{self.folder / MANIFEST} names {name!r}, outside the bundle")
             size = path.stat().st_size if path.is_file() else None
             if size != record.size:
@@ -252,7 +277,7 @@ def _from_json(kind: Any, data: Any, where: str) -> Any:
         variadic = arguments[-1] is Ellipsis
         if variadic or len(arguments) == len(data):
             return tuple(_from_json(arguments[0], item, where) for item in data)
-    if kind is float and type(data) in (int, float):
+    if kind is float and type(data) in (int, float) and abs(data) < 1e300:
         return float(data)
     if kind in (int, str) and type(data) is kind:
         return data

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import similarity as scoring
 from .bundle import Bundle
-from .errors import BareclipError, BundleError, ImageError
-from .preprocess import ImageInput, Reading, describe, pixels
+from .errors import BareclipError, ImageError, TextError, VectorError
+from .preprocess import ImageInput, Reading, describe, is_one_image, pixels
 from .session import Device, Tower
 from .threads import default_threads
 from .tokenizer import Tokenizer
@@ -23,6 +23,8 @@ from .zero_shot import Ensemble, LabelMatrix, Prediction, label_matrix, ranked
 
 Item = TypeVar("Item")
 Vectors = NDArray[np.float32]
+
+DEMO = Path(__file__).parent / "demo"
 
 IMAGE_BATCH = 8
 TEXT_BATCH = 32
@@ -77,7 +79,7 @@ class Options:
 
 
 def load(
-    bundle: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] | None = None,
     precision: str = "auto",
     device: str = "auto",
     threads: int | None = None,
@@ -86,7 +88,8 @@ def load(
     """Loads a bundle.
 
     Args:
-        bundle: The folder that ``bareclip export`` made.
+        bundle: The folder that ``bareclip export`` made; None is the demo model, which
+            knows drawn pictures and no photos.
         precision: One the bundle has, such as ``"fp32"``; ``"auto"`` is fp32.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, an error where it cannot be had;
             ``"auto"`` takes CUDA if it is there. ``Clip.device`` says which it is.
@@ -99,9 +102,9 @@ def load(
         BundleError: No bundle there, damaged, or without that precision.
         DeviceError: No ONNX Runtime, or not on that device.
     """
-    return Clip.load(
-        Path(bundle).expanduser().absolute(), Options(precision, device, threads, reading)
-    )
+    # Not expanduser(), which raises where there is no such user.
+    folder = DEMO if bundle is None else Path(os.path.expanduser(bundle)).absolute()  # noqa: PTH111
+    return Clip.load(folder, Options(precision, device, threads, reading))
 
 
 class Clip:
@@ -142,12 +145,9 @@ class Clip:
             raise BareclipError(f"threads is {threads}; it must be at least 1, or None")
         device = Device.parse(options.device)
         vision, text = (Tower.load(bundle.folder / f.graph, device, threads) for f in files)
-        size, shape = bundle.image.size, vision.input_shape
-        if shape[1:] != [size, size, 3]:
-            raise BundleError(
-                f"{bundle.folder / files[0].graph} takes pixels of shape {shape}, where "
-                f"the bundle's image recipe makes {size}x{size}; export the bundle again"
-            )
+        size, width = bundle.image.size, bundle.embedding_dim
+        vision.check(files[0].graph, [[None, size, size, 3]], width)
+        text.check(files[1].graph, [[None, None]], width)
         tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
         return cls(bundle, vision, text, tokenizer, threads, options)
 
@@ -189,8 +189,10 @@ class Clip:
         """
         if on_error not in ("raise", "skip"):
             raise BareclipError(f"on_error {on_error!r} is unknown; it is 'raise' or 'skip'")
-        if isinstance(images, (str, bytes, os.PathLike)) or not hasattr(images, "__iter__"):
-            raise ImageError(f"images must be a list; for one image pass [{describe(images)!r}]")
+        if is_one_image(images):
+            raise ImageError(
+                f"images must be a list; for one image, here {describe(images)}, pass [image]"
+            )
         kept: list[int] = []
         failures: list[Failure] = []
         batches = [np.empty((0, self.bundle.embedding_dim), np.float32)]
@@ -222,17 +224,18 @@ class Clip:
             except ImageError as error:
                 return image, error
 
-        with ThreadPoolExecutor(self.threads) as pool:
-            try:
-                waiting = iter(images)
-                ahead = deque(pool.submit(decode, i) for i in islice(waiting, 2 * IMAGE_BATCH))
-                while ahead:
-                    yield ahead.popleft().result()
-                    ahead.extend(pool.submit(decode, i) for i in islice(waiting, 1))
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            waiting = iter(images)
+            ahead = deque(pool.submit(decode, i) for i in islice(waiting, 2 * IMAGE_BATCH))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(decode, i) for i in islice(waiting, 1))
+        finally:
+            # Not waited for: after an error nobody needs what is still being read.
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def embed_texts(self, texts: Sequence[str], *, truncate: bool = True) -> Vectors:
+    def embed_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Vectors:
         """Embeds texts; short ones do not pay for long ones.
 
         Args:
@@ -247,8 +250,8 @@ class Clip:
             TextError: Something is not a string, or too long with ``truncate=False``.
         """
         if isinstance(texts, str):
-            raise BareclipError(f"texts must be a list; for one text pass [{texts!r}]")
-        ids = self._tokenizer.encode(texts, truncate)
+            raise TextError(f"texts must be a list; for one text pass [{texts!r}]")
+        ids = self._tokenizer.encode(list(texts), truncate)
         vectors = np.empty((len(ids), self.bundle.embedding_dim), np.float32)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for start in range(0, len(order), TEXT_BATCH):
@@ -265,6 +268,9 @@ class Clip:
 
         Returns:
             (N, M), within [-1, 1].
+
+        Raises:
+            VectorError: The widths differ.
         """
         return scoring.cosine(left, right).astype(np.float32)
 
@@ -331,12 +337,13 @@ class Clip:
             Best first, ties in the order of ``items``.
 
         Raises:
-            BareclipError: As many items as vectors are needed.
+            VectorError: Not a vector of this model for each item, or ``k`` is negative.
         """
         rows = np.asarray(vectors)
-        if rows.ndim != 2 or len(rows) != len(items):
-            raise BareclipError(
-                f"search needs a vector for each item: vectors are {rows.shape}, items {len(items)}"
+        if rows.shape != (len(items), self.bundle.embedding_dim):
+            raise VectorError(
+                f"search needs a vector of width {self.bundle.embedding_dim} for each item: "
+                f"vectors are {rows.shape}, items {len(items)}"
             )
         text = isinstance(query, str)
         wanted = self.embed_texts([query]) if text else self.embed_images([query])  # type: ignore[list-item]

@@ -17,5 +17,9 @@ class TextError(BareclipError):
     """A text or a prompt template cannot be used as given."""
 
 
+class VectorError(BareclipError, ValueError):
+    """Vectors, scores or a count of them that cannot be used."""
+
+
 class DeviceError(BareclipError):
     """ONNX Runtime, or the device asked for, is not there."""

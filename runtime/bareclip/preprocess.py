@@ -6,6 +6,9 @@ here normalises: that is folded into the vision tower.
 
 import io
 import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, get_args
 
@@ -16,6 +19,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .bundle import ImageRecipe
 from .errors import ImageError
 
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is fetched where it is decoded, and not kept."""
+
+    name: str
+    fetch: Callable[[], bytes]
+
+
 ImageInput: TypeAlias = (
     str
     | os.PathLike[str]
@@ -25,12 +37,21 @@ ImageInput: TypeAlias = (
     | BinaryIO
     | Image.Image
     | NDArray[np.uint8]
+    | Fetched
 )
 Reading = Literal["as_seen", "as_stored"]
 
 # A 60,000 x 1 strip passes Pillow's own limit and becomes 3 gigapixels when its
 # shorter side grows to 224.
 MAX_CANVAS_PIXELS = 64 * 1024 * 1024
+
+Image.init()
+# EPS would start Ghostscript on whatever a file holds; the others have no decoder here.
+FORMATS = sorted(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+
+# A PIL image decodes itself when first used, and a file has one position: the same one
+# given twice must not be read by two threads at once.
+_READING = threading.Lock()
 
 
 def describe(image: object) -> str:
@@ -45,6 +66,17 @@ def describe(image: object) -> str:
     return str(name) if name else type(image).__name__
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Files under ``folder``, however deep, whose ending Pillow knows; sorted."""
+    endings = {end for end, kind in Image.registered_extensions().items() if kind in FORMATS}
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in endings
+    )
+
+
 def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[np.uint8]:
     """Reads one picture and brings it to the size the model takes.
 
@@ -55,7 +87,7 @@ def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[
         reading: ``"as_seen"`` shows the model what a viewer shows a person: EXIF
             orientation applied, transparency over white, 16-bit grey scaled.
             ``"as_stored"`` does what the reference processors do: ``convert("RGB")``
-            and nothing else. Both take the first frame of an animation.
+            and nothing else. Both take the first frame of a file.
 
     Returns:
         (size, size, 3) uint8, RGB.
@@ -79,15 +111,29 @@ def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[
         raise ImageError(f"cannot read image {describe(image)}: {reason}") from error
 
 
+def is_one_image(images: object) -> bool:
+    """Whether this is one image rather than several; iterating it would mislead."""
+    return (
+        isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
+        or hasattr(images, "read")
+        or (isinstance(images, np.ndarray) and images.ndim < 4)
+        or not hasattr(images, "__iter__")
+    )
+
+
 def _open(image: ImageInput) -> Image.Image:
     if isinstance(image, Image.Image):
+        with _READING:
+            image.load()
         return image
+    if isinstance(image, Fetched):
+        return _open(image.fetch())
     if isinstance(image, (str, os.PathLike)):
         return _open_path(Path(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
         if len(image) == 0:
             raise ImageError("cannot read image: the bytes are empty")
-        return Image.open(io.BytesIO(image))
+        return Image.open(io.BytesIO(image), formats=FORMATS)
     if isinstance(image, np.ndarray):
         grey, colour = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
         if image.dtype != np.uint8 or not (grey or colour) or 0 in image.shape:
@@ -97,7 +143,11 @@ def _open(image: ImageInput) -> Image.Image:
             )
         return Image.fromarray(image)
     if hasattr(image, "read"):
-        return Image.open(image)
+        with _READING:
+            if image.seekable():
+                image.seek(0)
+            data = image.read()
+        return _open(data)
     raise ImageError(
         f"an image is a path, bytes, a binary file, a PIL image or a uint8 array, "
         f"not {type(image).__name__}"
@@ -112,25 +162,40 @@ def _open_path(path: Path) -> Image.Image:
         what = "is not a file" if path.exists() else "does not exist"
         raise ImageError(f"cannot read image {path}: it {what}")
     with path.open("rb") as file:
-        image = Image.open(file)
+        image = Image.open(file, formats=FORMATS)
         image.load()
     return image
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I"):
-        # 16-bit grey; convert() would clip everything above 255 to white. Mode "I" is
-        # how Pillow before 11.3 opens such a PNG.
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8)).convert(
-            "RGB"
-        )
+        return _eight_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("a picture of floats has no agreed white; convert it to 8 bits first")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block costs its orientation, not the picture
+        return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits, scaled; convert() would clip all above 255 to white.
+
+    Mode "I" holds 32 bits, and is also how Pillow before 11.3 opens a 16-bit PNG.
+    """
+    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    if image.mode != "I" or image.format == "PNG" or values.max() > 255:
+        values = (values + 128) // 257
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def _geometry(image: Image.Image, recipe: ImageRecipe) -> Image.Image:

@@ -6,6 +6,7 @@ works, and can say what to install, where it is missing.
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BundleError, DeviceError
+from .errors import BareclipError, BundleError, DeviceError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -122,11 +123,25 @@ class Tower:
         index = device.name.partition(":")[2] or "0"
         return cls(session, f"cuda:{index}" if on_cuda else "cpu")
 
-    @property
-    def input_shape(self) -> list[int | str]:
-        """Shape of the first input; names stand for sizes that may vary."""
-        shape: list[int | str] = self._session.get_inputs()[0].shape
-        return shape
+    def check(self, graph: str, inputs: Sequence[Sequence[int | None]], width: int) -> None:
+        """Holds the graph to what its bundle says of it.
+
+        Args:
+            graph: What messages call it.
+            inputs: The shape of each input; None where a size may vary.
+            width: Of the vectors.
+
+        Raises:
+            BundleError: The graph takes or gives something else.
+        """
+        wanted = [list(shape) for shape in inputs] + [[None, width]]
+        values = [*self._session.get_inputs(), self._session.get_outputs()[0]]
+        found = [[n if isinstance(n, int) else None for n in value.shape] for value in values]
+        if found != wanted:
+            raise BundleError(
+                f"{graph} takes and gives shapes {found}, where its bundle says {wanted} "
+                "(None varies); export the bundle again"
+            )
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Embeds a batch.
@@ -139,6 +154,7 @@ class Tower:
 
         Raises:
             DeviceError: Called in a forked child of the process that loaded it.
+            BareclipError: ONNX Runtime failed, for want of memory or because of an input.
         """
         if os.getpid() != self._process:
             # The session's thread pool does not exist in the child: run() would hang.
@@ -147,7 +163,11 @@ class Tower:
                 "child, or start workers with multiprocessing's 'spawn' method"
             )
         feeds = dict(zip(self._inputs, inputs, strict=True))
-        vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+        try:
+            vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this one
+            shapes = [value.shape for value in inputs]
+            raise BareclipError(f"ONNX Runtime failed on inputs of {shapes}: {error}") from error
         return vectors
 
 

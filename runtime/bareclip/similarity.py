@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import VectorError
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -40,11 +42,11 @@ def cosine(left: ArrayLike, right: ArrayLike) -> Floats:
         (N, M), within [-1, 1].
 
     Raises:
-        ValueError: The widths differ.
+        VectorError: The widths differ.
     """
     a, b = np.atleast_2d(normalize(left)), np.atleast_2d(normalize(right))
     if a.shape[1] != b.shape[1]:
-        raise ValueError(
+        raise VectorError(
             f"vectors of width {a.shape[1]} and {b.shape[1]} cannot be compared; "
             "embed both with the same model"
         )
@@ -92,13 +94,13 @@ def top_k(scores: ArrayLike, k: int) -> NDArray[np.int64]:
         (min(k, M),) int64.
 
     Raises:
-        ValueError: ``k`` is negative, or a score is NaN.
+        VectorError: ``k`` is negative, or a score is NaN.
     """
     values = np.asarray(scores)
     if k < 0:
-        raise ValueError(f"k is {k}; it must be 0 or more")
+        raise VectorError(f"k is {k}; it must be 0 or more")
     if np.isnan(values).any():
-        raise ValueError("scores contain NaN; check the vectors they came from")
+        raise VectorError("scores contain NaN; check the vectors they came from")
     k = min(k, len(values))
     if k == 0:
         return np.empty(0, np.int64)
@@ -125,10 +127,10 @@ def contrastive_loss(images: ArrayLike, texts: ArrayLike, logit_scale: float) ->
         The loss in nats; ``log(N)`` when all pairs look alike.
 
     Raises:
-        ValueError: The two have different shapes, or no rows.
+        VectorError: The two have different shapes, or no rows.
     """
     if np.shape(images) != np.shape(texts) or np.size(images) == 0:
-        raise ValueError(
+        raise VectorError(
             f"images {np.shape(images)} and texts {np.shape(texts)} must be the same "
             "non-empty (N, D): one text for each image"
         )

@@ -1,5 +1,6 @@
 """Prompt templates: the sentences a label is put into, ``{}`` marking its place."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,14 +73,26 @@ def resolve(templates: str | Iterable[str]) -> tuple[str, ...]:
     return resolved
 
 
-def read_file(path: Path) -> tuple[str, ...]:
-    """Templates from a UTF-8 text file, one a line; empty lines do not count.
+def from_argument(argument: str) -> tuple[str, ...]:
+    """Templates named on a command line: a set, one template, or a file of them.
 
     Raises:
-        TextError: The file cannot be read, or holds no valid template.
+        TextError: As for ``resolve``, or the file cannot be read.
+    """
+    # Not Path.is_file(), which raises where an argument is too long to be a name.
+    if os.path.isfile(argument):  # noqa: PTH113
+        return resolve(read_lines(Path(argument)))
+    return resolve(argument)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, stripped; empty ones do not count.
+
+    Raises:
+        TextError: The file cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"cannot read templates from {path}: {error}") from error
-    return resolve(line.strip() for line in lines if line.strip())
+        raise TextError(f"cannot read {path}: {error}; it must be UTF-8 text") from error
+    return [line.strip() for line in lines if line.strip()]

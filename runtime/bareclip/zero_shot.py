@@ -52,11 +52,13 @@ class LabelMatrix:
         Returns:
             (N, L), the mean over templates.
         """
-        cosines = images @ self.vectors.swapaxes(1, 2)
-        logits = np.exp(scoring.logit_scale) * cosines + scoring.logit_bias
         score = softmax if scoring.function == "softmax" else sigmoid
-        result: Floats = score(logits).mean(axis=0)
-        return result
+        factor = np.exp(scoring.logit_scale)
+        total: Floats = np.zeros((len(images), len(self.labels)))
+        # One template at a time: all at once would be as many times the memory.
+        for prompts in self.vectors:
+            total += score(factor * (images @ prompts.T) + scoring.logit_bias)
+        return total / len(self.vectors)
 
 
 def label_matrix(
@@ -93,7 +95,13 @@ def label_matrix(
 
 
 def ranked(labels: Sequence[str], probabilities: Floats, top: int | None) -> list[Prediction]:
-    """The ``top`` labels of one image, most probable first; all when ``top`` is None."""
+    """The ``top`` labels of one image, most probable first; all when ``top`` is None.
+
+    Raises:
+        TextError: ``top`` is under 1.
+    """
+    if top is not None and top < 1:
+        raise TextError(f"top is {top}; it must be at least 1, or None for all labels")
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [Prediction(labels[i], float(probabilities[i])) for i in order]
 

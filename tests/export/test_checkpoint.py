@@ -104,7 +104,7 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
 
 def test_an_architecture_we_do_not_author(folder: Path) -> None:
     edit(folder / "config.json", {"architectures": ["SiglipModel"]})
-    assert "has the architecture SiglipModel; we author CLIPModel" in refusal(folder)
+    assert "has the architecture SiglipModel; we author CLIPModel with" in refusal(folder)
     edit(folder / "config.json", {"architectures": None, "model_type": "bert"})
     assert "has the architecture bert" in refusal(folder)
 
@@ -146,9 +146,12 @@ def test_no_weights_cut_weights_and_missing_shards(folder: Path) -> None:
             {"hidden_act": "gelu_new"},
             "the activation 'gelu_new' of this checkpoint is none",
         ),
-        ("vision_config", {"num_attention_heads": 5}, "with 5 heads; heads must divide"),
-        ("text_config", {"num_hidden_layers": 0}, "a tower needs a layer"),
-        ("text_config", {"hidden_size": "wide"}, "text_config.hidden_size = 'wide', not a valid"),
+        ("vision_config", {"num_attention_heads": 5}, "5 heads in a width of 48"),
+        ("vision_config", {"num_attention_heads": 1.5}, "num_attention_heads = 1.5, not a int"),
+        ("text_config", {"num_hidden_layers": 0}, "num_hidden_layers = 0, not a int such as 12"),
+        ("text_config", {"hidden_size": "wide"}, "text_config.hidden_size = 'wide', not a int"),
+        ("vision_config", {"patch_size": 0}, "patch_size = 0, not a int such as 32"),
+        ("text_config", {"eos_token_id": 5}, "says texts end with token 5"),
         ("vision_config", {"num_channels": 4}, "has 4 channels; we author 3"),
         ("vision_config", {"patch_size": 64}, "patches of 64 pixels in images of 32"),
     ],
@@ -159,6 +162,13 @@ def test_configs_that_make_no_sense(
     config = json.loads((folder / "config.json").read_text())
     edit(folder / "config.json", {section: config[section] | change})
     assert message in refusal(folder)
+
+
+def test_sections_that_are_no_objects(folder: Path) -> None:
+    edit(folder / "config.json", {"vision_config": ["x"]})
+    assert "has ['x'] for vision_config, not an object" in refusal(folder)
+    edit(folder / "config.json", {"vision_config": {}, "projection_dim": "wide"})
+    assert "projection_dim = 'wide'" in refusal(folder)
 
 
 def test_a_config_that_is_no_json(folder: Path) -> None:

@@ -69,6 +69,10 @@ def test_what_is_there_is_not_lost(checkpoints: dict[str, Path], tmp_path: Path)
     assert Bundle.read(output) == good
     assert export(str(checkpoints["odd"]), output, overwrite=True).name == "odd"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    (tmp_path / "link").symlink_to("bundle")
+    assert export(str(checkpoints["tiny"]), tmp_path / "link", overwrite=True).name == "tiny"
+    assert Bundle.read(output).name == "tiny"
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "link"}
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "diary.txt").write_text("dear diary")
@@ -120,6 +124,16 @@ def test_export_needs_its_extra() -> None:
     assert (found.returncode, found.stdout) == (1, "")
     assert "pip install 'bareclip[export]'" in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+def test_optimum_needs_its_extra(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    code = "import sys; sys.modules['optimum'] = None\nimport bareclip.cli.main as m; m.main()"
+    arguments = ["export", str(checkpoints["tiny"]), "-o", str(tmp_path / "x"), "--via", "optimum"]
+    command = [sys.executable, "-c", code, *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "pip install 'bareclip[optimum]'" in found.stderr
+    assert "Traceback" not in found.stderr
 
 
 def test_exporting_imports_no_torch(checkpoints: dict[str, Path], tmp_path: Path) -> None:

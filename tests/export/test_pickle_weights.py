@@ -68,6 +68,11 @@ class _Call:
         return self._reduced
 
 
+def _word(word: bytes) -> bytes:
+    """A string in pickle's protocol 2."""
+    return b"X" + len(word).to_bytes(4, "little") + word
+
+
 def _hostile(target: Path) -> list[tuple[str, bytes]]:
     import builtins
     import os
@@ -86,10 +91,26 @@ def _hostile(target: Path) -> list[tuple[str, bytes]]:
     dotted = b"\x80\x04\x8c\x0bcollections\x8c\x16OrderedDict.__reduce_ex__\x93."
     storage = b"\x80\x02ctorch\nload\n."
     rebuilt = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))\x89Nt R."
-    return [*pickles, ("dotted", dotted), ("torch.load", storage), ("no storage", rebuilt)]
+    # BUILD writes into an object's attributes, past whatever made it: a storage of 4
+    # numbers that says it has 2**40.
+    words = [b"storage", b"ctorch\nFloatStorage\n", b"0", b"cpu"]
+    pid = (
+        b"(" + b"".join(w if w[:1] == b"c" and b"\n" in w else _word(w) for w in words) + b"K\x04tQ"
+    )
+    claim = b"}X\x06\x00\x00\x00lengthI1099511627776\nsb"
+    shape = b"K\x00(I4194304\nt(K\x01t\x89N"
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    built = b"\x80\x02}" + _word(b"a") + rebuild + pid + claim + shape + b"tRs."
+    return [
+        *pickles,
+        ("built", built),
+        ("dotted", dotted),
+        ("torch.load", storage),
+        ("no storage", rebuilt),
+    ]
 
 
-@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize("index", range(9))
 def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path, index: int) -> None:
     target = tmp_path / "was-run"
     _, data = _hostile(target)[index]

@@ -68,6 +68,9 @@ def test_other_processors_are_read(folder: Path) -> None:
         ({"crop_size": 24}, "crops to 24, where the vision tower takes 32"),
         ({"do_center_crop": False}, "neither crops nor squashes"),
         ({"image_mean": [0.5]}, "where three numbers are due"),
+        ({"image_std": [0, 1, 1]}, "standard deviations are above 0"),
+        ({"rescale_factor": "x"}, "has rescale_factor 'x'"),
+        ({"resample": [3]}, r"unknown resampling \[3\]"),
     ],
 )
 def test_processors_we_do_not_reproduce(folder: Path, change: Any, message: str) -> None:
@@ -94,7 +97,8 @@ def write_slow_tokenizer(folder: Path) -> None:
 def test_vocab_and_merges_make_the_same_tokenizer(folder: Path, goldens: dict[str, Any]) -> None:
     write_slow_tokenizer(folder)
     context = VARIANTS["tiny"].context
-    found, text = read_tokenizer(Checkpoint.open(str(folder)), context, len(MERGED["vocab"]))
+    vocabulary = len(MERGED["vocab"])
+    found, text = read_tokenizer(Checkpoint.open(str(folder)), context, vocabulary, vocabulary - 1)
     wanted = tokenizers.Tokenizer.from_str(json.dumps(make_tokenizer()))
     awkward = [*TEXTS, "<|endoftext|> inside", "it's DON'T we'll", "ﬁ ① Å İ", "\u200b \x00"]
     assert [e.ids for e in found.encode_batch(awkward)] == [
@@ -111,14 +115,18 @@ def test_tokenizers_that_cannot_be_used(folder: Path) -> None:
     checkpoint = Checkpoint.open(str(folder))
     vocabulary = len(MERGED["vocab"])
     with pytest.raises(CheckpointError, match=f"ids up to {vocabulary - 1}, the model's token"):
-        read_tokenizer(checkpoint, 24, vocabulary - 1)
+        read_tokenizer(checkpoint, 24, vocabulary - 1, None)
+    with pytest.raises(
+        CheckpointError, match=f"end with token 5, its tokenizer .* {vocabulary - 1}:"
+    ):
+        read_tokenizer(checkpoint, 24, vocabulary, 5)
     bare = make_tokenizer() | {"post_processor": None}
     (folder / "tokenizer.json").write_text(json.dumps(bare))
     with pytest.raises(CheckpointError, match="no start and end token"):
-        read_tokenizer(checkpoint, 24, vocabulary)
+        read_tokenizer(checkpoint, 24, vocabulary, None)
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match="cannot read the tokenizer in"):
-        read_tokenizer(checkpoint, 24, vocabulary)
+        read_tokenizer(checkpoint, 24, vocabulary, None)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"neither tokenizer.json nor vocab.json and merges"):
-        read_tokenizer(checkpoint, 24, vocabulary)
+        read_tokenizer(checkpoint, 24, vocabulary, None)

@@ -44,6 +44,11 @@ AWKWARD = [
 ]
 
 
+def show(bundle: Path, what: str, found: Any, wanted: Any) -> None:
+    """One line a comparison, for docs/fidelity.md: pytest -m reference -rP."""
+    print(f"{bundle.name}: {what}, largest difference {np.abs(found - wanted).max():.1e}")
+
+
 def agree(oracle: Oracle, bundle: Path, corpus: Corpus) -> None:
     """Vectors within 1e-5, probabilities within 1e-4, pixels and ids identical."""
     clip = bareclip.load(bundle, reading="as_stored")
@@ -56,12 +61,15 @@ def agree(oracle: Oracle, bundle: Path, corpus: Corpus) -> None:
         oracle.embed_images(corpus.images),
         oracle.embed_texts(corpus.texts),
     )
+    show(bundle, f"{len(images)} images", images, wanted_images)
+    show(bundle, f"{len(texts)} texts", texts, wanted_texts)
     np.testing.assert_allclose(images, wanted_images, atol=1e-5)
     np.testing.assert_allclose(texts, wanted_texts, atol=1e-5)
     labels = tuple(dict.fromkeys(t for t in corpus.texts if t.strip()))[:50]
     scale = np.exp(oracle.model.logit_scale.item())
     wanted = softmax(scale * wanted_images @ oracle.embed_texts(labels).T)
     found = clip.classifier(labels, "{}").probabilities(images)
+    show(bundle, "probabilities", found, wanted)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
@@ -71,6 +79,13 @@ def test_vit_b32(vit_b32: Oracle, corpus: Corpus, tmp_path: Path, route: str) ->
     command = [sys.executable, "-m", "bareclip", "export", str(vit_b32.folder), "--via", route]
     subprocess.run([*command, "-o", str(tmp_path / "bundle")], check=True)
     agree(vit_b32, tmp_path / "bundle", corpus)
+    clip = bareclip.load(tmp_path / "bundle")
+    images, texts = corpus.images[:9], corpus.texts[:33]
+    together = clip.embed_images(images), clip.embed_texts(texts)
+    for i in range(len(images)):
+        np.testing.assert_allclose(clip.embed_images([images[i]])[0], together[0][i], atol=1e-6)
+    for i in range(len(texts)):
+        np.testing.assert_allclose(clip.embed_texts([texts[i]])[0], together[1][i], atol=1e-6)
 
 
 @pytest.mark.parametrize("size", ["ViT-B/16", "ViT-L/14"])
@@ -153,7 +168,7 @@ def test_token_ids_are_identical(
     else:
         reference, folder = vit_b32.tokenizer, vit_b32.folder
     vocabulary = vit_b32.model.config.text_config.vocab_size
-    made, recipe = read_tokenizer(Checkpoint.open(str(folder)), 77, vocabulary)
+    made, recipe = read_tokenizer(Checkpoint.open(str(folder)), 77, vocabulary, None)
     texts = [*AWKWARD, *corpus.texts]
     assert Tokenizer(made, recipe).encode(texts, truncate=True) == [
         reference(text, truncation=True)["input_ids"] for text in texts

@@ -73,6 +73,16 @@ def test_no_bundle_names_the_command_that_makes_one(tmp_path: Path) -> None:
             "unsupported value 'softplus' at .*knows 'softmax', 'sigmoid'",
         ),
         ({"source": []}, "not an object"),
+        (
+            {"scoring": {"function": "softmax", "logit_scale": float("nan"), "logit_bias": 0}},
+            "logit_scale holds nan",
+        ),
+        (
+            {"scoring": {"function": "softmax", "logit_scale": 10**400, "logit_bias": 0}},
+            "logit_scale holds",
+        ),
+        ({"text": {"context_length": 1, "pad_id": 0, "end_id": 0}}, "lacks a context_length"),
+        ({"text": {"context_length": 9, "pad_id": -1, "end_id": 0}}, "lacks a pad_id"),
     ],
 )
 def test_what_a_manifest_may_not_say(bundle: Path, change: dict[str, Any], message: str) -> None:
@@ -122,7 +132,7 @@ def test_a_graph_that_onnx_runtime_cannot_load(bundle: Path) -> None:
 def test_a_graph_of_another_size_is_refused(bundle: Path) -> None:
     image = dataclasses.asdict(Bundle.read(bundle).image)
     edit(bundle, {"image": image | {"size": 16}})
-    with pytest.raises(BundleError, match=r"takes pixels of shape .*32, 32, 3.* makes 16x16"):
+    with pytest.raises(BundleError, match=r"32, 32, 3\], .* where its bundle says .*16, 16, 3"):
         bareclip.load(bundle)
 
 
@@ -131,3 +141,37 @@ def test_a_broken_tokenizer_is_named(bundle: Path) -> None:
     path.write_bytes(b"[" + b" " * (path.stat().st_size - 1))
     with pytest.raises(BundleError, match=r"cannot read tokenizer .*tokenizer.json"):
         bareclip.load(bundle)
+
+
+def test_numbers_that_would_mislead(bundle: Path) -> None:
+    image = dataclasses.asdict(Bundle.read(bundle).image)
+    edit(bundle, {"image": image | {"resize_to": 16}})
+    with pytest.raises(BundleError, match="lacks an image size of at least 1, and a resize_to"):
+        Bundle.read(bundle)
+
+
+def test_a_graph_must_be_among_the_checked_files(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle / "fp32", tmp_path / "outside")
+    precisions = json.loads((bundle / "bundle.json").read_text())["precisions"]
+    precisions["fp32"]["vision"]["graph"] = "../outside/vision.onnx"
+    edit(bundle, {"precisions": precisions})
+    with pytest.raises(BundleError, match="lacks graphs that are among their files"):
+        bareclip.load(bundle)
+
+
+def test_a_graph_of_another_width_is_refused(bundle: Path) -> None:
+    edit(bundle, {"embedding_dim": 7})
+    with pytest.raises(BundleError, match=r"\[None, 20\]\], where its bundle says .*\[None, 7\]"):
+        bareclip.load(bundle)
+
+
+def test_deep_json_and_nul_names(bundle: Path) -> None:
+    precisions = json.loads((bundle / "bundle.json").read_text())["precisions"]
+    files = precisions["fp32"]["vision"]["files"]
+    files["a\0b"] = {"size": 1, "sha256": "x"}
+    edit(bundle, {"precisions": precisions})
+    with pytest.raises(BundleError, match="outside the bundle"):
+        Bundle.read(bundle)
+    (bundle / "bundle.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="cannot read"):
+        Bundle.read(bundle)

@@ -2,6 +2,7 @@ import dataclasses
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 import bareclip
 from bareclip import ImageError
 from bareclip.bundle import ImageRecipe
-from bareclip.preprocess import describe, pixels, resized_size
+from bareclip.preprocess import describe, image_files, pixels, resized_size
 from tests.variants import SHAPES, VARIANTS, batch, picture
 
 RECIPE = ImageRecipe(
@@ -157,13 +158,39 @@ def test_a_very_large_image_is_read() -> None:
     assert seen(Image.new("RGB", (9000, 6000), (7, 8, 9))).tolist()[0][0] == [7, 8, 9]
 
 
-@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_refused() -> None:
-    header = encoded(Image.new("L", (8, 8)))
-    size = struct.pack(">II", 60_000, 60_000)
-    bomb = header[:16] + size + header[24:]
-    with pytest.raises(ImageError, match="cannot read image .* bytes: .*"):
+    clean = encoded(Image.new("L", (8, 8)))
+    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + clean[24:29]
+    bomb = clean[:12] + header + struct.pack(">I", zlib.crc32(header)) + clean[33:]
+    with pytest.raises(ImageError, match="decompression bomb"):
         seen(bomb)
+
+
+def test_postscript_never_reaches_ghostscript(tmp_path: Path) -> None:
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    (tmp_path / "x.jpg").write_bytes(eps)
+    for given in (eps, tmp_path / "x.jpg"):
+        with pytest.raises(ImageError, match="in no image format"):
+            seen(given)
+    assert image_files(tmp_path) == [tmp_path / "x.jpg"]
+    (tmp_path / "x.eps").write_bytes(eps)
+    (tmp_path / "x.pdf").write_bytes(b"%PDF-1.4")
+    assert image_files(tmp_path) == [tmp_path / "x.jpg"]
+
+
+def test_a_broken_exif_block_costs_only_the_orientation() -> None:
+    image = picture(20, 20)
+    data = encoded(image, exif=b"Exif\0\0not a tiff header")
+    np.testing.assert_array_equal(seen(data), seen(image))
+
+
+def test_greys_of_32_bits() -> None:
+    small = Image.fromarray(np.full((8, 8), 200, np.int32))
+    large = Image.fromarray(np.full((8, 8), 0x8080, np.int32))
+    assert (seen(small) == 200).all()
+    assert (seen(large) == 128).all()
+    with pytest.raises(ImageError, match="floats has no agreed white"):
+        seen(Image.fromarray(np.full((8, 8), 0.5, np.float32)))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])

@@ -43,12 +43,13 @@ def test_resolve_refuses(given: str | list[str], message: str) -> None:
         templates.resolve(given)
 
 
-def test_read_file(tmp_path: Path) -> None:
+def test_an_argument_is_a_set_a_template_or_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("\ufeffa painting of a {}\n\n  a {} at night \n", encoding="utf-8")
-    assert templates.read_file(path) == ("a painting of a {}", "a {} at night")
+    assert templates.from_argument(str(path)) == ("a painting of a {}", "a {} at night")
+    assert templates.from_argument("plain") == ("a photo of a {}",)
+    long = "a {} " + "very " * 100
+    assert templates.from_argument(long) == (long,)
     path.write_bytes(b"\xff\xfe{}")
-    with pytest.raises(TextError, match=r"cannot read templates from .*mine\.txt"):
-        templates.read_file(path)
-    with pytest.raises(TextError, match="cannot read templates"):
-        templates.read_file(tmp_path / "none.txt")
+    with pytest.raises(TextError, match=r"cannot read .*mine\.txt: .* must be UTF-8 text"):
+        templates.from_argument(str(path))

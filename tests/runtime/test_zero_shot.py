@@ -92,3 +92,8 @@ def test_labels_that_cannot_be_used(labels: list[str], message: str) -> None:
 def test_unknown_ensemble() -> None:
     with pytest.raises(TextError, match="'mean' is unknown; it is 'embedding' or 'probability'"):
         label_matrix(LABELS, "plain", "mean", embed)  # type: ignore[arg-type]
+
+
+def test_top_must_be_a_count() -> None:
+    with pytest.raises(TextError, match="top is -1; it must be at least 1"):
+        ranked(LABELS, np.array([0.2, 0.6, 0.2]), -1)

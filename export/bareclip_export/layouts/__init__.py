@@ -21,5 +21,5 @@ def read_model(checkpoint: Checkpoint) -> Model:
     named = ", ".join(map(str, architectures)) or checkpoint.config.get("model_type") or "none"
     raise CheckpointError(
         f"{checkpoint.name} has the architecture {named}; we author "
-        f"{', '.join(_AUTHORED)}: for others try --via optimum"
+        f"{', '.join(_AUTHORED)} with a vision transformer"
     )

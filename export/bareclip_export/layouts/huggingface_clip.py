@@ -57,8 +57,7 @@ def _text(config: ClipConfig, tensors: TensorStore) -> weights.TextTransformer:
     return weights.TextTransformer(
         tokens=tensors.get(f"{name}.token_embedding.weight", (config.vocabulary, width)),
         positions=tensors.get(f"{name}.position_embedding.weight", (config.context_length, width)),
-        # 2 was a mistake in early configs; transformers takes it to mean the highest id.
-        end_id=None if config.end_id == 2 else config.end_id,
+        end_id=config.end_id,
         blocks=_blocks(tensors, "text_model", config.text),
         post_norm=_norm(tensors, "text_model.final_layer_norm", config.text),
         projection=tensors.get("text_projection.weight", (config.embedding_dim, width)),

@@ -48,8 +48,7 @@ class ClipConfig:
     """A CLIPModel's sizes.
 
     Attributes:
-        end_id: As the config has it; 2 stands for "the highest id", see
-            ``towers.weights.TextTransformer``.
+        end_id: The id whose first place is pooled; None where it is the highest id's.
     """
 
     embedding_dim: int
@@ -59,7 +58,7 @@ class ClipConfig:
     text: TransformerConfig
     vocabulary: int
     context_length: int
-    end_id: int
+    end_id: int | None
 
 
 def read_config(checkpoint: Checkpoint) -> ClipConfig:
@@ -73,15 +72,19 @@ def read_config(checkpoint: Checkpoint) -> ClipConfig:
     text = _section(checkpoint.config, "text_config", _TEXT_DEFAULTS, where)
     if vision["num_channels"] != 3:
         raise CheckpointError(f"{where} has {vision['num_channels']} channels; we author 3")
+    width = checkpoint.config.get("projection_dim", 512)
+    if type(width) is not int or width < 1:
+        raise CheckpointError(f"{where} has projection_dim = {width!r}, not an int such as 512")
     config = ClipConfig(
-        embedding_dim=checkpoint.config.get("projection_dim", 512),
+        embedding_dim=width,
         vision=_transformer(vision, where),
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
         text=_transformer(text, where),
         vocabulary=text["vocab_size"],
         context_length=text["max_position_embeddings"],
-        end_id=text["eos_token_id"],
+        # 2 was a mistake in early configs; transformers takes it to mean the highest id.
+        end_id=None if text["eos_token_id"] == 2 else text["eos_token_id"],
     )
     if config.patch_size > config.image_size:
         raise CheckpointError(
@@ -93,25 +96,28 @@ def read_config(checkpoint: Checkpoint) -> ClipConfig:
 def _section(
     config: dict[str, Any], name: str, defaults: dict[str, Any], where: str
 ) -> dict[str, Any]:
-    section = defaults | (config.get(name) or {})
+    section = dict(defaults)
     # Early configs repeat a section as "..._dict", which then wins, with its defaults.
-    if config.get(f"{name}_dict"):
-        section |= defaults | config[f"{name}_dict"]
+    for given in (config.get(name), config.get(f"{name}_dict")):
+        if given is None:
+            continue
+        if not isinstance(given, dict):
+            raise CheckpointError(f"{where} has {given!r} for {name}, not an object")
+        section |= defaults | given
     for key, default in defaults.items():
         value = section[key]
-        good = isinstance(value, (int, float)) and value >= 0
-        if not (isinstance(value, str) if isinstance(default, str) else good):
-            raise CheckpointError(f"{where} has {name}.{key} = {value!r}, not a valid value")
+        if type(value) is not type(default) or (type(value) is not str and value <= 0):
+            raise CheckpointError(
+                f"{where} has {name}.{key} = {value!r}, not a {type(default).__name__} such as "
+                f"{default!r}"
+            )
     return section
 
 
 def _transformer(section: dict[str, Any], where: str) -> TransformerConfig:
     width, heads = section["hidden_size"], section["num_attention_heads"]
-    if heads < 1 or width % heads or section["num_hidden_layers"] < 1:
-        raise CheckpointError(
-            f"{where} has {section['num_hidden_layers']} layers of width {width} with "
-            f"{heads} heads; heads must divide the width, and a tower needs a layer"
-        )
+    if width % heads:
+        raise CheckpointError(f"{where} has {heads} heads in a width of {width}, uneven ones")
     return TransformerConfig(
         width=width,
         mlp_width=section["intermediate_size"],

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import click
 
 from .. import templates as prompts
 from ..zero_shot import Ensemble, ranked
-from .options import ModelOptions, json_option, lines_or_list, with_model
+from .options import ModelOptions, bundle_option, json_option, lines_or_list, with_model
 from .output import print_table
 from .sources import expand, with_progress
 
@@ -33,6 +32,7 @@ from .sources import expand, with_progress
 )
 @click.option("--top", type=click.IntRange(min=1), help="Print only the most probable labels.")
 @json_option
+@bundle_option
 @with_model
 def classify(
     model: ModelOptions,
@@ -49,7 +49,7 @@ def classify(
     bareclip classify cat.jpg --labels "cat,dog,bird" --bundle clip-b32
     bareclip classify photos/ --labels labels.txt --templates imagenet --top 3 --bundle clip-b32
     """
-    chosen = prompts.read_file(Path(templates)) if Path(templates).is_file() else templates
+    chosen = prompts.from_argument(templates)
     sources = expand(images)
     clip = model.load()
     classifier = clip.classifier(lines_or_list(labels), chosen, ensemble)

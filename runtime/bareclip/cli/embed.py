@@ -8,7 +8,7 @@ import numpy as np
 
 from ..clip import PartialEmbeddings
 from ..errors import BareclipError
-from .options import ModelOptions, json_option, with_model
+from .options import ModelOptions, bundle_option, json_option, with_model
 from .sources import expand, with_progress
 
 
@@ -23,6 +23,7 @@ from .sources import expand, with_progress
     help="Stop at the first image that cannot be read, or name it and go on.",
 )
 @json_option
+@bundle_option
 @with_model
 def embed(
     model: ModelOptions, images: tuple[str, ...], output: Path, on_error: str, as_json: bool

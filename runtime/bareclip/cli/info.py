@@ -10,7 +10,7 @@ import click
 
 from .. import __version__
 from ..bundle import Bundle
-from ..errors import DeviceError
+from ..errors import BundleError, DeviceError
 from ..session import import_onnxruntime
 from ..threads import default_threads
 from .options import json_option
@@ -34,21 +34,29 @@ def info(bundle: Path | None, as_json: bool) -> None:
     described = _describe(Bundle.read(bundle))
     if as_json:
         click.echo(json.dumps(described, indent=2))
-        return
-    towers = described.pop("towers")
-    _print_facts(described)
+    else:
+        _print_bundle(described)
+    if described["damaged"]:
+        raise BundleError(
+            f"{bundle} is damaged, its checksums differ: {', '.join(described['damaged'])}; "
+            "copy or export it again"
+        )
+
+
+def _print_bundle(described: dict[str, Any]) -> None:
+    _print_facts({name: v for name, v in described.items() if name not in ("towers", "damaged")})
     click.echo()
     print_table(
         ["precision", "tower", "checked against", "largest difference", "MB"],
         [
             [
-                t["precision"],
-                t["tower"],
-                t["reference"],
-                f"{t['max_difference']:.1e}",
-                t["megabytes"],
+                tower["precision"],
+                tower["tower"],
+                tower["reference"],
+                f"{tower['max_difference']:.1e}",
+                f"{tower['bytes'] / 1e6:.1f}",
             ]
-            for t in towers
+            for tower in described["towers"]
         ],
         right=2,
     )
@@ -60,7 +68,6 @@ def _print_facts(facts: dict[str, Any]) -> None:
 
 def _describe(bundle: Bundle) -> dict[str, Any]:
     image, source = bundle.image, bundle.source
-    damaged = bundle.damage()
     return {
         "name": bundle.name,
         "checkpoint": source.checkpoint,
@@ -73,14 +80,14 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         f"{image.interpolation}",
         "texts": f"up to {bundle.text.context_length} tokens",
         "scoring": f"{bundle.scoring.function}, logit scale {bundle.scoring.logit_scale:.4f}",
-        "files": f"damaged: {', '.join(damaged)}; export again" if damaged else "checksums right",
+        "damaged": bundle.damage(),
         "towers": [
             {
                 "precision": precision,
                 "tower": tower,
                 "reference": files.parity.reference,
                 "max_difference": files.parity.max_difference,
-                "megabytes": f"{sum(f.size for f in files.files.values()) / 1e6:.1f}",
+                "bytes": sum(record.size for record in files.files.values()),
             }
             for precision, towers in bundle.precisions.items()
             for tower, files in towers.items()

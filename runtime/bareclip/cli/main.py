@@ -3,6 +3,7 @@
 Verbs from other packages join through the entry point group ``bareclip.commands``.
 """
 
+import os
 import sys
 from importlib.metadata import entry_points
 
@@ -33,15 +34,22 @@ class _Commands(click.Group):
         return None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="bareclip")
-def commands() -> None:
+@click.pass_context
+def commands(ctx: click.Context) -> None:
     """CLIP without PyTorch: classify, compare and embed images and texts.
 
     \b
     bareclip export openai/clip-vit-base-patch32 -o clip-b32
     bareclip classify cat.jpg --labels "cat,dog,bird" --bundle clip-b32
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 for _command in (classify, embed, info, similarity):
@@ -53,7 +61,9 @@ def main() -> None:
     try:
         commands.main(standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(_complain("interrupted", 130))
+        _complain("interrupted", 130)
+        # At once: a normal exit would wait for pictures that are still being read.
+        os._exit(130)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "bareclip"
         sys.exit(_complain(f"{error.format_message()} See: {path} --help", 1))

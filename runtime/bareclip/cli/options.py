@@ -1,34 +1,41 @@
 """Options and arguments that several verbs share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..clip import Clip, load
 from ..preprocess import Reading
+from ..templates import read_lines
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+DEMO_NOTICE = (
+    "bareclip: this is the demo model, which knows drawn emoji and shapes and no photos; "
+    "for a real one: bareclip export openai/clip-vit-base-patch32 -o clip-b32, "
+    "then --bundle clip-b32"
+)
 
 
 class ModelOptions:
     """What ``with_model`` collected; loads the model when asked."""
 
     def __init__(
-        self, bundle: str, precision: str, device: str, threads: int | None, read: str
+        self, bundle: str | None, precision: str, device: str, threads: int | None, read: str
     ) -> None:
         self._arguments = (bundle, precision, device, threads)
         self._reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
 
     def load(self) -> Clip:
+        if self._arguments[0] is None:
+            click.echo(DEMO_NOTICE, err=True)
         return load(*self._arguments, reading=self._reading)
 
 
 def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a verb the options of a model, as one argument ``model``."""
+    """Gives a verb, which has a parameter ``bundle``, a loaded-on-demand ``model`` instead."""
 
-    @click.option("--bundle", required=True, help="Folder that `bareclip export` made.")
     @click.option("--precision", default="auto", show_default=True, help="Such as fp32.")
     @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
     @click.option("--threads", type=int, help="Default: the cores and quota this process has.")
@@ -40,7 +47,7 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         help="Apply orientation and transparency as a viewer does, or as the reference does not.",
     )
     def wrapped(
-        bundle: str, precision: str, device: str, threads: int | None, read: str, **rest: Any
+        bundle: str | None, precision: str, device: str, threads: int | None, read: str, **rest: Any
     ) -> Any:
         return verb(model=ModelOptions(bundle, precision, device, threads, read), **rest)
 
@@ -54,14 +61,15 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+bundle_option = click.option(
+    "--bundle", help="Folder that `bareclip export` made. Default: the demo model."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def lines_or_list(value: str) -> list[str]:
     """Items of ``--labels``: the lines of a file, or what commas separate."""
-    text = Path(value)
-    if text.is_file():
-        items = text.read_text(encoding="utf-8-sig").splitlines()
-    else:
-        items = value.split(",")
-    return [item.strip() for item in items if item.strip()]
+    # Not Path.is_file(), which raises where a list is too long to be a name.
+    if os.path.isfile(value):  # noqa: PTH113
+        return read_lines(Path(value))
+    return [item.strip() for item in value.split(",") if item.strip()]

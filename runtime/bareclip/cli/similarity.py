@@ -4,7 +4,8 @@ import json
 
 import click
 
-from .options import ModelOptions, json_option, with_model
+from ..errors import ImageError
+from .options import ModelOptions, bundle_option, json_option, with_model
 from .output import print_table
 from .sources import expand
 
@@ -13,6 +14,7 @@ from .sources import expand
 @click.argument("image")
 @click.argument("texts", nargs=-1, required=True)
 @json_option
+@bundle_option
 @with_model
 def similarity(model: ModelOptions, image: str, texts: tuple[str, ...], as_json: bool) -> None:
     """Cosine similarity of IMAGE, a file or an http(s) address, with each of TEXTS.
@@ -20,7 +22,9 @@ def similarity(model: ModelOptions, image: str, texts: tuple[str, ...], as_json:
     \b
     bareclip similarity photo.jpg "a happy golden retriever" --bundle clip-b32
     """
-    [source] = expand([image])
+    source, *others = expand([image])
+    if others:
+        raise ImageError(f"{image} is a folder of {len(others) + 1} images; give one of them")
     clip = model.load()
     vector = clip.embed_images([source.image])
     cosines = clip.similarity(vector, clip.embed_texts(texts))[0]
