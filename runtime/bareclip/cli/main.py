@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import BareclipError
 from .classify import classify
 from .embed import embed
+from .evaluate import evaluate
 from .info import info
 from .similarity import similarity
 
@@ -52,7 +53,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (classify, embed, info, similarity):
+for _command in (classify, embed, evaluate, info, similarity):
     commands.add_command(_command)
 
 

@@ -1,0 +1,188 @@
+"""How well a model answers on a user's own data: zero-shot accuracy and retrieval recall.
+
+The measures are those of Radford et al. 2021 (CLIP): top-1 and top-5 of zero-shot
+classification (section 3.1), and recall@k of retrieval in both directions (appendix E.1).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .clip import Clip, Failure
+from .errors import BareclipError
+from .preprocess import image_files
+from .zero_shot import Ensemble
+
+Progress = Callable[[Sequence[Path]], Iterable[Path]]
+
+RECALL_AT = (1, 5, 10)
+# Rows of similarities held at a time: 1,000 against a million are 4 GB already.
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to ask: templates as ``Clip.classifier`` takes them, and their name."""
+
+    name: str
+    templates: tuple[str, ...]
+    ensemble: Ensemble
+
+
+@dataclass(frozen=True)
+class ZeroShotResult:
+    """Accuracy of one setting, from 0 to 1."""
+
+    setting: Setting
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True)
+class ZeroShotReport:
+    """A tree of images, a folder a class, classified in several settings."""
+
+    images: int
+    classes: int
+    results: list[ZeroShotResult]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class RetrievalReport:
+    """Recall@k, from 0 to 1, by k.
+
+    Attributes:
+        image_to_text: Share of images with one of their captions among the k nearest.
+        text_to_image: Share of captions with their image among the k nearest.
+    """
+
+    images: int
+    captions: int
+    image_to_text: dict[int, float]
+    text_to_image: dict[int, float]
+    failures: list[Failure]
+
+
+def zero_shot(
+    clip: Clip, folder: Path, settings: Sequence[Setting], progress: Progress = list
+) -> ZeroShotReport:
+    """Classifies a tree of images among the names of its folders.
+
+    Args:
+        clip: The model.
+        folder: Holds a folder a class; ``_`` in their names reads as a space.
+        settings: Images are embedded once for all of them.
+        progress: Wraps the paths while they are embedded.
+
+    Returns:
+        A result a setting. Images that cannot be read are left out and listed.
+
+    Raises:
+        BareclipError: Fewer than two folders with images.
+    """
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    paths = [(path, index) for index, c in enumerate(classes) for path in image_files(c)]
+    if len({index for _, index in paths}) < 2:
+        raise BareclipError(
+            f"{folder} does not hold a folder of images a class; evaluate wants such a tree, "
+            "or a .jsonl file of images with captions"
+        )
+    embedded = clip.embed_images(progress([path for path, _ in paths]), on_error="skip")
+    true = np.array([paths[i][1] for i in embedded.kept], np.int64)
+    labels = [path.name.replace("_", " ") for path in classes]
+    results = []
+    for setting in settings:
+        classifier = clip.classifier(labels, setting.templates, setting.ensemble)
+        ranks = _ranks(classifier.probabilities(embedded.vectors), true)
+        results.append(
+            ZeroShotResult(setting, float((ranks < 1).mean()), float((ranks < 5).mean()))
+        )
+    return ZeroShotReport(len(true), len(classes), results, embedded.failures)
+
+
+def retrieval(clip: Clip, pairs: Path, progress: Progress = list) -> RetrievalReport:
+    """Finds captions by their images and images by their captions.
+
+    Args:
+        clip: The model.
+        pairs: A JSON Lines file, each line ``{"image": path, "captions": [text, ...]}``;
+            a path is relative to the file.
+        progress: Wraps the paths while they are embedded.
+
+    Returns:
+        Recall in both directions. Images that cannot be read are left out, with their
+        captions, and listed.
+
+    Raises:
+        BareclipError: The file cannot be read, or a line is not of that form.
+    """
+    read = _read_pairs(pairs)
+    embedded = clip.embed_images(progress([path for path, _ in read]), on_error="skip")
+    captions = [read[i][1] for i in embedded.kept]
+    owners = np.array([row for row, texts in enumerate(captions) for _ in texts], np.int64)
+    texts = clip.embed_texts([text for several in captions for text in several])
+    by_text, by_image = [], []
+    for start in range(0, len(texts), _ROWS):
+        scores = texts[start : start + _ROWS] @ embedded.vectors.T
+        by_text.append(_ranks(scores, owners[start : start + _ROWS]))
+    for row, vector in enumerate(embedded.vectors):
+        scores = np.broadcast_to(texts @ vector, (len(captions[row]), len(texts)))
+        by_image.append(_ranks(scores, np.flatnonzero(owners == row)).min())
+    return RetrievalReport(
+        images=len(captions),
+        captions=len(texts),
+        image_to_text=_recall(by_image),
+        text_to_image=_recall(np.concatenate(by_text)),
+        failures=embedded.failures,
+    )
+
+
+def _ranks(scores: ArrayLike, true: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each row's number of columns ahead of its true one; ties go to the earlier column.
+
+    Args:
+        scores: (N, M).
+        true: (N,) columns.
+
+    Returns:
+        (N,), 0 for the first place.
+    """
+    rows = np.asarray(scores)
+    own = np.take_along_axis(rows, true[:, None], axis=1)
+    earlier = np.arange(rows.shape[1]) < true[:, None]
+    ahead = (rows > own) | ((rows == own) & earlier)
+    return ahead.sum(axis=1, dtype=np.int64)
+
+
+def _recall(ranks: ArrayLike) -> dict[int, float]:
+    return {k: float((np.asarray(ranks) < k).mean()) for k in RECALL_AT}
+
+
+def _read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BareclipError(f"cannot read {path}: {error}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+            image, captions = data["image"], data["captions"]
+        except (ValueError, TypeError, KeyError):
+            image = captions = None
+        texts = isinstance(captions, list) and all(isinstance(text, str) for text in captions)
+        if not isinstance(image, str) or not texts or not captions:
+            raise BareclipError(
+                f'line {number} of {path} is not {{"image": "a.jpg", "captions": ["a text"]}}'
+            )
+        found.append((path.parent / image, captions))
+    if not found:
+        raise BareclipError(f"{path} holds no images with captions")
+    return found
