@@ -1,6 +1,6 @@
 """CLIP without PyTorch: image and text embeddings on ONNX Runtime, NumPy and Pillow."""
 
-from .clip import Classifier, Clip, Failure, Hit, PartialEmbeddings, load
+from .clip import Classifier, Clip, load
 from .errors import (
     BareclipError,
     BundleError,
@@ -9,6 +9,7 @@ from .errors import (
     TextError,
     VectorError,
 )
+from .results import Failure, Hit, PartialEmbeddings
 from .zero_shot import Prediction
 
 __all__ = [

@@ -1,13 +1,10 @@
 """Clip: a loaded bundle that embeds images and texts and scores them."""
 
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,57 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 from . import similarity as scoring
 from .bundle import Bundle
 from .errors import BareclipError, ImageError, TextError, VectorError
-from .preprocess import ImageInput, Reading, describe, is_one_image, pixels
+from .preprocess import ImageInput, Reading, describe, is_one_image, pixels_ahead
+from .results import Failure, Hit, Item, PartialEmbeddings
 from .session import Device, Tower
 from .threads import default_threads
 from .tokenizer import Tokenizer
 from .zero_shot import Ensemble, LabelMatrix, Prediction, label_matrix, ranked
 
-Item = TypeVar("Item")
 Vectors = NDArray[np.float32]
 
 DEMO = Path(__file__).parent / "demo"
 
 IMAGE_BATCH = 8
 TEXT_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be embedded.
-
-    Attributes:
-        index: Its place among the images given.
-        name: Its path, or what kind of thing it was.
-        reason: One line.
-    """
-
-    index: int
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class PartialEmbeddings:
-    """What ``embed_images(..., on_error="skip")`` returns.
-
-    Attributes:
-        vectors: (K, D) float32, unit rows: the images that worked, in order.
-        kept: K places among the images given; row i belongs to image ``kept[i]``.
-        failures: The others.
-    """
-
-    vectors: Vectors
-    kept: list[int]
-    failures: list[Failure]
-
-
-@dataclass(frozen=True)
-class Hit(Generic[Item]):
-    """Something found, and its cosine similarity to what was looked for."""
-
-    item: Item
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -197,7 +156,11 @@ class Clip:
         failures: list[Failure] = []
         batches = [np.empty((0, self.bundle.embedding_dim), np.float32)]
         batch: list[NDArray[np.uint8]] = []
-        for index, (image, decoded) in enumerate(self._decode(images)):
+        for index, (image, decoded) in enumerate(
+            pixels_ahead(
+                images, self.bundle.image, self._options.reading, self.threads, 2 * IMAGE_BATCH
+            )
+        ):
             if isinstance(decoded, ImageError):
                 if on_error == "raise":
                     raise decoded
@@ -212,28 +175,6 @@ class Clip:
             batches.append(self._vision.run(np.stack(batch)))
         vectors = np.concatenate(batches)
         return vectors if on_error == "raise" else PartialEmbeddings(vectors, kept, failures)
-
-    def _decode(
-        self, images: Iterable[ImageInput]
-    ) -> Iterator[tuple[ImageInput, NDArray[np.uint8] | ImageError]]:
-        """Each image with its pixels, in order, read at most two batches ahead."""
-
-        def decode(image: ImageInput) -> tuple[ImageInput, NDArray[np.uint8] | ImageError]:
-            try:
-                return image, pixels(image, self.bundle.image, self._options.reading)
-            except ImageError as error:
-                return image, error
-
-        pool = ThreadPoolExecutor(self.threads)
-        try:
-            waiting = iter(images)
-            ahead = deque(pool.submit(decode, i) for i in islice(waiting, 2 * IMAGE_BATCH))
-            while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(pool.submit(decode, i) for i in islice(waiting, 1))
-        finally:
-            # Not waited for: after an error nobody needs what is still being read.
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def embed_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Vectors:
         """Embeds texts; short ones do not pay for long ones.

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .clip import Clip, Failure
+from .clip import Clip
 from .errors import BareclipError
 from .preprocess import image_files
+from .results import Failure
 from .zero_shot import Ensemble
 
 Progress = Callable[[Sequence[Path]], Iterable[Path]]

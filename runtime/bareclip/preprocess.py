@@ -7,8 +7,11 @@ here normalises: that is folded into the vision tower.
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, get_args
 
@@ -109,6 +112,43 @@ def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[
     except Exception as error:  # Decoders raise nearly anything on hostile files.
         reason = str(error) or type(error).__name__
         raise ImageError(f"cannot read image {describe(image)}: {reason}") from error
+
+
+def pixels_ahead(
+    images: Iterable[ImageInput],
+    recipe: ImageRecipe,
+    reading: Reading,
+    threads: int,
+    ahead: int,
+) -> Iterator[tuple[ImageInput, NDArray[np.uint8] | ImageError]]:
+    """Reads images in threads, in order, while the caller works on those it has.
+
+    Args:
+        images: Taken from as needed.
+        recipe, reading: As for ``pixels``.
+        threads: How many images are read at once.
+        ahead: How many may be taken before the caller asks for them, which bounds memory.
+
+    Yields:
+        Each image with its pixels, or with the error that reading it raised.
+    """
+
+    def decode(image: ImageInput) -> tuple[ImageInput, NDArray[np.uint8] | ImageError]:
+        try:
+            return image, pixels(image, recipe, reading)
+        except ImageError as error:
+            return image, error
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        waiting = iter(images)
+        taken = deque(pool.submit(decode, image) for image in islice(waiting, ahead))
+        while taken:
+            yield taken.popleft().result()
+            taken.extend(pool.submit(decode, image) for image in islice(waiting, 1))
+    finally:
+        # Not waited for: after an error nobody needs what is still being read.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def is_one_image(images: object) -> bool:

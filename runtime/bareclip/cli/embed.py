@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..clip import PartialEmbeddings
 from ..errors import BareclipError
+from ..results import PartialEmbeddings
 from .options import ModelOptions, bundle_option, json_option, with_model
 from .sources import expand, with_progress
 

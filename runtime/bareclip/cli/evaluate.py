@@ -10,8 +10,8 @@ import click
 from tqdm import tqdm
 
 from .. import templates as prompts
-from ..clip import Failure
 from ..evaluate import RECALL_AT, Setting, retrieval, zero_shot
+from ..results import Failure
 from ..zero_shot import Ensemble
 from .options import ModelOptions, json_option, with_model
 from .output import print_table
