@@ -175,7 +175,9 @@ def test_info_of_the_installation() -> None:
     assert "onnxruntime" in run("info").stdout
 
 
-@pytest.mark.parametrize("verb", ["classify", "similarity", "embed", "info", "export"])
+@pytest.mark.parametrize(
+    "verb", ["classify", "similarity", "embed", "evaluate", "demo", "info", "export"]
+)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     help_ = run(verb, "--help").stdout
     assert f"\n  bareclip {verb} " in help_

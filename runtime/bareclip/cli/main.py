@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from ..errors import BareclipError
 from .classify import classify
+from .demo import demo
 from .embed import embed
 from .evaluate import evaluate
 from .info import info
@@ -53,7 +54,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (classify, embed, evaluate, info, similarity):
+for _command in (classify, demo, embed, evaluate, info, similarity):
     commands.add_command(_command)
 
 

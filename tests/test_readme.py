@@ -1,0 +1,32 @@
+"""The README's Python runs as printed, on the demo model."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import bareclip
+from bareclip.cli.demo import PICTURES
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "dog"):
+        shutil.copy(PICTURES / f"{name}.png", tmp_path / f"{name}.jpg")
+    shutil.copy(PICTURES / "dog-on-the-beach.png", tmp_path / "beach.jpg")
+    shutil.copytree(bareclip.load().bundle.folder, tmp_path / "clip-b32")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) >= 4
+    assert {"clip", "classifier", "images", "texts", "items"} <= set(names)
+
+
+def test_the_readme_names_files_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (ROOT / target).exists(), target
