@@ -1,5 +1,7 @@
 """bareclip export: joins the ``bareclip`` command through an entry point."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -20,7 +22,8 @@ from bareclip.errors import BareclipError
     help="Build our own graphs, or trace transformers' model (needs bareclip[optimum]).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
-def export(checkpoint: str, output: Path, via: str, overwrite: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def export(checkpoint: str, output: Path, via: str, overwrite: bool, as_json: bool) -> None:
     """Converts CHECKPOINT, a folder or a Hub name, into a verified bundle.
 
     \b
@@ -40,5 +43,9 @@ def export(checkpoint: str, output: Path, via: str, overwrite: bool) -> None:
         overwrite,
         lambda message: click.echo(message, err=True),
     )
+    if as_json:
+        parity = {name: asdict(tower.parity) for name, tower in bundle.precisions["fp32"].items()}
+        click.echo(json.dumps({"bundle": str(output), "name": bundle.name, "parity": parity}))
+        return
     size = sum(record.size for record in bundle.files().values())
     click.echo(f"{output}: {bundle.name}, {size / 1e6:.0f} MB, verified")

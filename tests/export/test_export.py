@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -104,7 +105,10 @@ def test_the_command(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     assert "largest difference" in found.stderr
     assert Bundle.read(output).damage() == []
     assert "exists already" in complaint_of_export(checkpoints["tiny"], output)
-    run("export", checkpoints["tiny"], "-o", output, "--overwrite")
+    again = run("export", checkpoints["tiny"], "-o", output, "--overwrite", "--json")
+    told = json.loads(again.stdout)
+    assert (told["bundle"], told["name"]) == (str(output), "tiny")
+    assert told["parity"]["vision"]["max_difference"] < 1e-6
     assert "is no folder here, and cannot be downloaded" in complaint_of_export(
         "nobody/nothing", tmp_path / "x", HF_HUB_OFFLINE="1"
     )
