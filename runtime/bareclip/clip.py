@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from . import similarity as scoring
 from .bundle import Bundle
 from .errors import BareclipError, ImageError, TextError, VectorError
-from .preprocess import ImageInput, Reading, describe, is_one_image, pixels_ahead
+from .image_input import ImageInput, describe, is_one_image
+from .preprocess import Reading, pixels_ahead
 from .results import Failure, Hit, Item, PartialEmbeddings
 from .session import Device, Tower
 from .threads import default_threads
@@ -25,6 +26,7 @@ DEMO = Path(__file__).parent / "demo"
 
 IMAGE_BATCH = 8
 TEXT_BATCH = 32
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ class Clip:
         precision = "fp32" if options.precision == "auto" else options.precision
         files = [bundle.tower(precision, tower) for tower in ("vision", "text")]
         threads = default_threads() if options.threads is None else options.threads
-        if threads < 1:
-            raise BareclipError(f"threads is {threads}; it must be at least 1, or None")
+        # ONNX Runtime starts as many as it is told, were it a hundred thousand.
+        if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
+            raise BareclipError(f"threads is {threads!r}; it must be 1 to {MAX_THREADS}, or None")
         device = Device.parse(options.device)
         vision, text = (Tower.load(bundle.folder / f.graph, device, threads) for f in files)
         size, width = bundle.image.size, bundle.embedding_dim

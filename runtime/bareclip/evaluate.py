@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .clip import Clip
 from .errors import BareclipError
-from .preprocess import image_files
-from .results import Failure
+from .image_input import image_files
+from .results import Failure, PartialEmbeddings
 from .zero_shot import Ensemble
 
 Progress = Callable[[Sequence[Path]], Iterable[Path]]
@@ -76,7 +76,8 @@ def zero_shot(
 
     Args:
         clip: The model.
-        folder: Holds a folder a class; ``_`` in their names reads as a space.
+        folder: Holds a folder a class; ``_`` in their names reads as a space. A folder
+            without images is a class too; hidden ones are none.
         settings: Images are embedded once for all of them.
         progress: Wraps the paths while they are embedded.
 
@@ -84,21 +85,23 @@ def zero_shot(
         A result a setting. Images that cannot be read are left out and listed.
 
     Raises:
-        BareclipError: Fewer than two folders with images.
+        BareclipError: Fewer than two folders with images, or no readable image.
     """
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     paths = [(path, index) for index, c in enumerate(classes) for path in image_files(c)]
     if len({index for _, index in paths}) < 2:
         raise BareclipError(
             f"{folder} does not hold a folder of images a class; evaluate wants such a tree, "
             "or a .jsonl file of images with captions"
         )
-    embedded = clip.embed_images(progress([path for path, _ in paths]), on_error="skip")
-    true = np.array([paths[i][1] for i in embedded.kept], np.int64)
     labels = [path.name.replace("_", " ") for path in classes]
+    # Before the images, so that labels that cannot be used cost nothing.
+    classifiers = [clip.classifier(labels, s.templates, s.ensemble) for s in settings]
+    embedded = clip.embed_images(progress([path for path, _ in paths]), on_error="skip")
+    _check_some(embedded)
+    true = np.array([paths[i][1] for i in embedded.kept], np.int64)
     results = []
-    for setting in settings:
-        classifier = clip.classifier(labels, setting.templates, setting.ensemble)
+    for setting, classifier in zip(settings, classifiers, strict=True):
         ranks = _ranks(classifier.probabilities(embedded.vectors), true)
         results.append(
             ZeroShotResult(setting, float((ranks < 1).mean()), float((ranks < 5).mean()))
@@ -120,10 +123,12 @@ def retrieval(clip: Clip, pairs: Path, progress: Progress = list) -> RetrievalRe
         captions, and listed.
 
     Raises:
-        BareclipError: The file cannot be read, or a line is not of that form.
+        BareclipError: The file cannot be read, a line is not of that form, or no image
+            can be read.
     """
     read = _read_pairs(pairs)
     embedded = clip.embed_images(progress([path for path, _ in read]), on_error="skip")
+    _check_some(embedded)
     captions = [read[i][1] for i in embedded.kept]
     owners = np.array([row for row, texts in enumerate(captions) for _ in texts], np.int64)
     texts = clip.embed_texts([text for several in captions for text in several])
@@ -141,6 +146,14 @@ def retrieval(clip: Clip, pairs: Path, progress: Progress = list) -> RetrievalRe
         text_to_image=_recall(np.concatenate(by_text)),
         failures=embedded.failures,
     )
+
+
+def _check_some(embedded: PartialEmbeddings) -> None:
+    if not embedded.kept:
+        first = embedded.failures[0]
+        raise BareclipError(
+            f"none of the {len(embedded.failures)} images can be read; the first: {first.reason}"
+        )
 
 
 def _ranks(scores: ArrayLike, true: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -166,7 +179,8 @@ def _recall(ranks: ArrayLike) -> dict[int, float]:
 
 def _read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which also splits at separators that may stand within a caption.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BareclipError(f"cannot read {path}: {error}") from error
     found = []
@@ -176,7 +190,7 @@ def _read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
         try:
             data = json.loads(line)
             image, captions = data["image"], data["captions"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             image = captions = None
         texts = isinstance(captions, list) and all(isinstance(text, str) for text in captions)
         if not isinstance(image, str) or not texts or not captions:

@@ -4,17 +4,11 @@ Pillow decodes and resamples, as those processors do; the rest is arithmetic. No
 here normalises: that is folded into the vision tower.
 """
 
-import io
-import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
 from itertools import islice
-from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,63 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .bundle import ImageRecipe
 from .errors import ImageError
+from .image_input import ImageInput, describe, open_image
 
-
-@dataclass(frozen=True)
-class Fetched:
-    """A file that is fetched where it is decoded, and not kept."""
-
-    name: str
-    fetch: Callable[[], bytes]
-
-
-ImageInput: TypeAlias = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | BinaryIO
-    | Image.Image
-    | NDArray[np.uint8]
-    | Fetched
-)
 Reading = Literal["as_seen", "as_stored"]
 
 # A 60,000 x 1 strip passes Pillow's own limit and becomes 3 gigapixels when its
 # shorter side grows to 224.
 MAX_CANVAS_PIXELS = 64 * 1024 * 1024
-
-# What Pillow knows without loading its forty other decoders, which takes 30 ms.
-_COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
-
-# A PIL image decodes itself when first used, and a file has one position: the same one
-# given twice must not be read by two threads at once.
-_READING = threading.Lock()
-
-
-def describe(image: object) -> str:
-    """A short name of an image input for messages: its path, or what kind of thing it is."""
-    if isinstance(image, (str, os.PathLike)):
-        return os.fsdecode(image)
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return f"{len(image)} bytes"
-    if isinstance(image, np.ndarray):
-        return f"array {image.shape} {image.dtype}"
-    name = getattr(image, "filename", None) or getattr(image, "name", None)
-    return str(name) if name else type(image).__name__
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Files under ``folder``, however deep, whose ending Pillow knows; sorted."""
-    known = _formats()
-    endings = {end for end, kind in Image.registered_extensions().items() if kind in known}
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in endings
-    )
 
 
 def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[np.uint8]:
@@ -102,7 +46,7 @@ def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[
     if reading not in get_args(Reading):
         raise ImageError(f"reading {reading!r} is unknown; it is 'as_seen' or 'as_stored'")
     try:
-        opened = _open(image)
+        opened = open_image(image)
         rgb = _as_seen(opened) if reading == "as_seen" else opened.convert("RGB")
         return np.asarray(_geometry(rgb, recipe))
     except ImageError:
@@ -150,79 +94,6 @@ def pixels_ahead(
     finally:
         # Not waited for: after an error nobody needs what is still being read.
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Every format Pillow decodes here, by itself.
-
-    EPS would start Ghostscript on whatever a file holds; the others have no decoder.
-    """
-    Image.init()
-    return tuple(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-
-
-def _identify(file: BinaryIO) -> Image.Image:
-    try:
-        return Image.open(file, formats=_COMMON)
-    except UnidentifiedImageError:
-        return Image.open(file, formats=_formats())
-
-
-def is_one_image(images: object) -> bool:
-    """Whether this is one image rather than several; iterating it would mislead."""
-    return (
-        isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
-        or hasattr(images, "read")
-        or (isinstance(images, np.ndarray) and images.ndim < 4)
-        or not hasattr(images, "__iter__")
-    )
-
-
-def _open(image: ImageInput) -> Image.Image:
-    if isinstance(image, Image.Image):
-        with _READING:
-            image.load()
-        return image
-    if isinstance(image, Fetched):
-        return _open(image.fetch())
-    if isinstance(image, (str, os.PathLike)):
-        return _open_path(Path(image))
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        if len(image) == 0:
-            raise ImageError("cannot read image: the bytes are empty")
-        return _identify(io.BytesIO(image))
-    if isinstance(image, np.ndarray):
-        grey, colour = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
-        if image.dtype != np.uint8 or not (grey or colour) or 0 in image.shape:
-            raise ImageError(
-                f"an array image must be uint8 of shape (H, W, 3) or (H, W), "
-                f"not {image.dtype} of shape {image.shape}"
-            )
-        return Image.fromarray(image)
-    if hasattr(image, "read"):
-        with _READING:
-            if image.seekable():
-                image.seek(0)
-            data = image.read()
-        return _open(data)
-    raise ImageError(
-        f"an image is a path, bytes, a binary file, a PIL image or a uint8 array, "
-        f"not {type(image).__name__}"
-    )
-
-
-def _open_path(path: Path) -> Image.Image:
-    if str(path).startswith(("http:/", "https:/")):
-        raise ImageError(f"{path} is an address; download it and pass its bytes")
-    # Only regular files: opening a pipe or a device could wait for ever.
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise ImageError(f"cannot read image {path}: it {what}")
-    with path.open("rb") as file:
-        image = _identify(file)
-        image.load()
-    return image
 
 
 def _as_seen(image: Image.Image) -> Image.Image:

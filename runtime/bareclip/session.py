@@ -47,7 +47,7 @@ class Device:
             DeviceError: An unknown name, no ONNX Runtime, or CUDA asked for where the
                 installed package has none.
         """
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", requested):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(requested)):
             raise DeviceError(
                 f"device {requested!r} is unknown; it is 'auto', 'cpu', 'cuda' or 'cuda:N'"
             )

@@ -92,7 +92,7 @@ def read_lines(path: Path) -> list[str]:
         TextError: The file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TextError(f"cannot read {path}: {error}; it must be UTF-8 text") from error
     return [line.strip() for line in lines if line.strip()]

@@ -11,9 +11,9 @@ from demo_model import evaluate as evaluation
 from demo_model import splits
 from demo_model.compose import SpriteBook
 from demo_model.concepts import load_concepts
-from tests.demo_model.font import FONT, needs_font
+from tests.demo_model.font import FONT, needs_figures_font
 
-pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore"), needs_font]
+pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore"), needs_figures_font]
 
 FIGURES = json.loads(
     (Path(evaluation.__file__).with_name("figures.json")).read_text(encoding="utf-8")

@@ -82,6 +82,8 @@ def test_no_bundle_names_the_command_that_makes_one(tmp_path: Path) -> None:
             "logit_scale holds",
         ),
         ({"text": {"context_length": 1, "pad_id": 0, "end_id": 0}}, "lacks a context_length"),
+        ({"text": {"context_length": 10**30, "pad_id": 0, "end_id": 0}}, "context_length holds"),
+        ({"text": {"context_length": 10**9, "pad_id": 0, "end_id": 0}}, "lacks a context_length"),
         ({"text": {"context_length": 9, "pad_id": -1, "end_id": 0}}, "lacks a pad_id"),
     ],
 )

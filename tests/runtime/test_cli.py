@@ -257,6 +257,8 @@ class _Pictures(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             for _ in range(64):
                 self.wfile.write(bytes(1 << 16))
+        elif self.path == "/stalled":
+            time.sleep(8)
         elif self.path == "/trickle":
             for _ in range(40):
                 self.wfile.write(b"HTTP/1.0 200 OK\r\n" if _ == 0 else b"X-Header: x\r\n")
@@ -288,6 +290,15 @@ def test_addresses_are_fetched(server: str, photos: Path, bundle: str, tmp_path:
     assert "cannot download" in complaint("classify", f"{server}/none.png", *labels)
     assert "Not Found" in complaint("classify", f"{server}/none.png", *labels)
     assert "cannot download" in complaint("classify", "http://127.0.0.1:9/x.png", *labels)
+
+
+def test_an_error_does_not_wait_for_what_is_still_fetched(server: str, bundle: str) -> None:
+    started = time.monotonic()
+    message = complaint(
+        "classify", "none.png", f"{server}/stalled", "--labels", "a,b", "--bundle", bundle
+    )
+    assert "none.png: it does not exist" in message
+    assert time.monotonic() - started < 7
 
 
 def test_a_redirect_cannot_lead_to_a_file(server: str) -> None:

@@ -254,3 +254,17 @@ def test_one_lazy_image_or_file_given_many_times(bundles: dict[str, Path], tmp_p
 def test_a_failing_session_is_our_error(clip: bareclip.Clip) -> None:
     with pytest.raises(bareclip.BareclipError, match=r"ONNX Runtime failed on inputs of"):
         clip._text.run(np.full((1, 3), 10**6, np.int64))
+
+
+def test_several_files_are_read_at_once(bundles: dict[str, Path]) -> None:
+    clip = bareclip.load(bundles["tiny"], threads=4)
+    data = io.BytesIO()
+    picture(20, 20).save(data, "PNG")
+    together = threading.Barrier(4, timeout=20)
+
+    class Meeting(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            together.wait()  # broken, and so an error, unless four read at the same time
+            return super().read(size)
+
+    assert clip.embed_images([Meeting(data.getvalue()) for _ in range(4)]).shape == (4, 20)

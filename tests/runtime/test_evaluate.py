@@ -90,6 +90,35 @@ def test_unreadable_images_are_left_out_and_named(clip: bareclip.Clip, pairs: Pa
     assert [Path(f.name).name for f in report.failures] == ["3.png"]
 
 
+def test_nothing_readable_is_an_error_not_a_nan(clip: bareclip.Clip, tree: Path) -> None:
+    for path in tree.rglob("*.png"):
+        path.write_bytes(b"x")
+    with pytest.raises(
+        bareclip.BareclipError, match="none of the 21 images can be read; the first"
+    ):
+        zero_shot(clip, tree, [Setting("plain", PLAIN, "embedding")])
+    (tree / "pairs.jsonl").write_text('{"image": "no.png", "captions": ["x"]}')
+    with pytest.raises(bareclip.BareclipError, match="none of the 1 images can be read"):
+        retrieval(clip, tree / "pairs.jsonl")
+
+
+def test_hidden_folders_are_no_classes_and_clashing_ones_cost_no_time(
+    clip: bareclip.Clip, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / ".cache").mkdir()
+    assert zero_shot(clip, tree, [Setting("plain", PLAIN, "embedding")]).classes == 7
+    (tree / "red circle").mkdir()
+    monkeypatch.setattr(clip, "embed_images", lambda *_, **__: pytest.fail("embedded already"))
+    with pytest.raises(bareclip.TextError, match="'red circle' is given twice"):
+        zero_shot(clip, tree, [Setting("plain", PLAIN, "embedding")])
+
+
+def test_captions_may_hold_any_separator(clip: bareclip.Clip, pairs: Path) -> None:
+    line = json.dumps({"image": "1.png", "captions": ["a\u2028b\u0085c"]}, ensure_ascii=False)
+    pairs.write_text(f"\ufeff{line}\r\n", encoding="utf-8")
+    assert retrieval(clip, pairs).captions == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -97,6 +126,7 @@ def test_unreadable_images_are_left_out_and_named(clip: bareclip.Clip, pairs: Pa
         ('\n{"image": "a.jpg", "captions": "one"}', "line 2 of"),
         ('{"image": "a.jpg", "captions": []}', "line 1 of"),
         ("not json", "line 1 of"),
+        ("[" * 100_000, "line 1 of"),
         ("\n", "holds no images with captions"),
     ],
 )

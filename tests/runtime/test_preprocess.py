@@ -14,7 +14,8 @@ from PIL import Image
 import bareclip
 from bareclip import ImageError
 from bareclip.bundle import ImageRecipe
-from bareclip.preprocess import describe, image_files, pixels, resized_size
+from bareclip.image_input import describe, image_files
+from bareclip.preprocess import pixels, resized_size
 from tests.variants import SHAPES, VARIANTS, batch, picture
 
 RECIPE = ImageRecipe(

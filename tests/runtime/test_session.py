@@ -17,9 +17,9 @@ def test_a_tower_says_where_it_runs(clip: bareclip.Clip) -> None:
     assert "device='cpu'" in repr(clip)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", None])
 def test_an_unknown_device(bundles: dict[str, Path], device: str) -> None:
-    with pytest.raises(bareclip.DeviceError, match=f"device '{device}' is unknown; it is 'auto'"):
+    with pytest.raises(bareclip.DeviceError, match=f"device {device!r} is unknown; it is 'auto'"):
         bareclip.load(bundles["tiny"], device=device)
 
 
@@ -71,8 +71,9 @@ def test_an_emptied_onnx_runtime_folder_is_explained(
 def test_threads_are_counted_unless_given(bundles: dict[str, Path]) -> None:
     assert bareclip.load(bundles["tiny"], threads=3).threads == 3
     assert bareclip.load(bundles["tiny"]).threads <= len(os.sched_getaffinity(0))
-    with pytest.raises(bareclip.BareclipError, match="threads is 0; it must be at least 1"):
-        bareclip.load(bundles["tiny"], threads=0)
+    for wrong in (0, 100_000, 1.5):
+        with pytest.raises(bareclip.BareclipError, match=f"threads is {wrong}; it must be 1 to"):
+            bareclip.load(bundles["tiny"], threads=wrong)  # type: ignore[arg-type]
 
 
 def _embed_in_child(clip: bareclip.Clip, queue: "multiprocessing.Queue[str]") -> None:

@@ -10,7 +10,7 @@ from ..errors import BareclipError
 from ..sheet import Cell, Section, contact_sheet
 from .output import print_table
 
-# Held-out drawings, named for what they show.
+# Drawings that training did not show, named for what they show.
 PICTURES = DEMO / "pictures"
 LABELS = (
     "cat", "dog", "bird", "fish", "car", "flower", "tree", "house", "horse", "rabbit", "rocket",

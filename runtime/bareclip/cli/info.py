@@ -63,7 +63,8 @@ def _print_bundle(described: dict[str, Any]) -> None:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    print_pairs([(name.replace("_", " "), str(value)) for name, value in facts.items()])
+    shown = {name: "not installed" if value is None else value for name, value in facts.items()}
+    print_pairs([(name.replace("_", " "), str(value)) for name, value in shown.items()])
 
 
 def _describe(bundle: Bundle) -> dict[str, Any]:

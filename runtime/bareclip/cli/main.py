@@ -3,11 +3,15 @@
 Verbs from other packages join through the entry point group ``bareclip.commands``.
 """
 
+import contextlib
 import os
 import sys
+import warnings
 from importlib.metadata import entry_points
+from typing import NoReturn
 
 import click
+from PIL import Image
 
 from .. import __version__
 from ..errors import BareclipError
@@ -60,21 +64,24 @@ for _command in (classify, demo, embed, evaluate, info, similarity):
 
 def main() -> None:
     """Runs the command line; exits with 0, 1 on an error, 130 when interrupted."""
+    # Photos of 90 megapixels are welcome; Pillow's own limit for hostile ones still holds.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
         commands.main(standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted", 130)
-        # At once: a normal exit would wait for pictures that are still being read.
-        os._exit(130)
+        _fail("interrupted", 130)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "bareclip"
-        sys.exit(_complain(f"{error.format_message()} See: {path} --help", 1))
+        _fail(f"{error.format_message()} See: {path} --help", 1)
     except click.ClickException as error:
-        sys.exit(_complain(error.format_message(), 1))
+        _fail(error.format_message(), 1)
     except (BareclipError, OSError, MemoryError) as error:
-        sys.exit(_complain(str(error) or type(error).__name__, 1))
+        _fail(str(error) or type(error).__name__, 1)
 
 
-def _complain(message: str, code: int) -> int:
+def _fail(message: str, code: int) -> NoReturn:
     click.echo("bareclip: " + " ".join(message.split()), err=True)
-    return code
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    # At once: a normal exit would wait for pictures that are still being fetched.
+    os._exit(code)
