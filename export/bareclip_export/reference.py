@@ -67,7 +67,7 @@ class Reference:
             normed = self._norm(x, f"{layer}.layer_norm1", config)
             x = x + self._attention(normed, f"{layer}.self_attn", config.heads, mask)
             normed = self._norm(x, f"{layer}.layer_norm2", config)
-            hidden = _ACTIVATIONS[config.activation](self._linear(normed, f"{layer}.mlp.fc1"))
+            hidden = ACTIVATIONS[config.activation](self._linear(normed, f"{layer}.mlp.fc1"))
             x = x + self._linear(hidden, f"{layer}.mlp.fc2")
         return x
 
@@ -114,7 +114,7 @@ def _gelu(x: Array) -> Array:
     return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
 
 
-_ACTIVATIONS = {"quick_gelu": _quick_gelu, "gelu": _gelu}
+ACTIVATIONS = {"quick_gelu": _quick_gelu, "gelu": _gelu}
 
 
 def _unit(x: Array) -> Array:

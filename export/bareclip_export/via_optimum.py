@@ -26,6 +26,7 @@ from .errors import CheckpointError
 from .graph import OPSET, OUTPUT, save
 from .layouts.huggingface_config import read_config
 from .recipes import read_image_recipe
+from .reference import ACTIVATIONS, Reference
 from .route import Conversion
 
 ARCHITECTURE = "CLIPModel"
@@ -51,6 +52,14 @@ def convert(checkpoint: Checkpoint) -> Conversion:
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
     towers = {"vision": VisionTower(model, recipe), "text": TextTower(model)}
+    reference: dict[str, Callable[[NDArray[Any]], NDArray[Any]]]
+    if {config.vision.activation, config.text.activation} <= set(ACTIVATIONS):
+        independent = Reference(checkpoint.tensors(), config, recipe)
+        reference = {"vision": independent.embed_pixels, "text": independent.embed_ids}
+        reference_name = "float64 NumPy"
+    else:
+        reference = {name: _reference(tower) for name, tower in towers.items()}
+        reference_name = f"float64 transformers {transformers.__version__}"
     return Conversion(
         architecture=ARCHITECTURE,
         exporter=f"optimum-onnx {version('optimum-onnx')}",
@@ -64,8 +73,8 @@ def convert(checkpoint: Checkpoint) -> Conversion:
             "vision": partial(_write, towers["vision"], _VisionConfig),
             "text": partial(_write, towers["text"], _TextConfig),
         },
-        reference={name: _reference(tower) for name, tower in towers.items()},
-        reference_name=f"float64 transformers {transformers.__version__}",
+        reference=reference,
+        reference_name=reference_name,
     )
 
 

@@ -110,7 +110,9 @@ def test_odd_shapes(tmp_path: Path, corpus: Corpus, name: str) -> None:
     )
     some = Corpus(corpus.images[:8], (*AWKWARD, *corpus.texts[:20]))
     for route in ("authored", "optimum"):
-        export(str(folder), tmp_path / route, route)  # type: ignore[arg-type]
+        bundle = export(str(folder), tmp_path / route, route)  # type: ignore[arg-type]
+        for tower in bundle.precisions["fp32"].values():
+            assert tower.parity.reference == "float64 NumPy"
         agree(made, tmp_path / route, some)
 
 
@@ -123,7 +125,9 @@ def test_an_activation_we_do_not_author_goes_through_optimum(tmp_path: Path) -> 
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(bareclip.BareclipError, match="try --via optimum"):
         export(str(folder), tmp_path / "authored")
-    export(str(folder), tmp_path / "bundle", "optimum")
+    made = export(str(folder), tmp_path / "bundle", "optimum")
+    reference = made.precisions["fp32"]["text"].parity.reference
+    assert reference == f"float64 transformers {transformers.__version__}"
     model = transformers.CLIPModel.from_pretrained(folder).eval()
     clip = bareclip.load(tmp_path / "bundle")
     ids = torch.tensor(clip._tokenizer.encode(["a photo of a cat"], True))
