@@ -17,7 +17,7 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         CheckpointError: Of another architecture, or incomplete.
     """
     model = read_model(checkpoint)
-    reference = Reference(checkpoint.tensors(), read_config(checkpoint), model.image)
+    reference = Reference(checkpoint.tensors, read_config(checkpoint), model.image)
     return Conversion(
         architecture=model.architecture,
         exporter="authored",

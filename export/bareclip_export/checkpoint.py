@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class Checkpoint:
         found = front and re.search(r"^license:\s*(\S+)\s*$", front[1], re.M)
         return found[1] if found else None
 
+    @cached_property
     def tensors(self) -> TensorStore:
         """Its weights, from safetensors where it has them, else from PyTorch's pickles.
 

@@ -54,7 +54,7 @@ def convert(checkpoint: Checkpoint) -> Conversion:
     towers = {"vision": VisionTower(model, recipe), "text": TextTower(model)}
     reference: dict[str, Callable[[NDArray[Any]], NDArray[Any]]]
     if {config.vision.activation, config.text.activation} <= set(ACTIVATIONS):
-        independent = Reference(checkpoint.tensors(), config, recipe)
+        independent = Reference(checkpoint.tensors, config, recipe)
         reference = {"vision": independent.embed_pixels, "text": independent.embed_ids}
         reference_name = "float64 NumPy"
     else:

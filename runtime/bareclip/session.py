@@ -62,13 +62,17 @@ class Device:
             )
         return cls(requested, required=True)
 
+    @property
+    def index(self) -> str:
+        """Which GPU, as ONNX Runtime counts them."""
+        return self.name.partition(":")[2] or "0"
+
     def providers(self) -> list[Any]:
         """What ONNX Runtime is asked for, first choice first."""
         if self.name == "cpu":
             return [CPU]
-        index = self.name.partition(":")[2] or "0"
         # TF32 keeps 10 bits of a product: fp32 on CUDA would no longer be fp32.
-        return [(CUDA, {"device_id": index, "use_tf32": "0"}), CPU]
+        return [(CUDA, {"device_id": self.index, "use_tf32": "0"}), CPU]
 
 
 class Tower:
@@ -120,8 +124,7 @@ class Tower:
                 "see its message above for the library that failed to load, "
                 "or use device='cpu'"
             )
-        index = device.name.partition(":")[2] or "0"
-        return cls(session, f"cuda:{index}" if on_cuda else "cpu")
+        return cls(session, f"cuda:{device.index}" if on_cuda else "cpu")
 
     def check(self, graph: str, inputs: Sequence[Sequence[int | None]], width: int) -> None:
         """Holds the graph to what its bundle says of it.

@@ -21,7 +21,7 @@ def read(checkpoint: Checkpoint) -> Model:
             its activation is unknown.
     """
     config = read_config(checkpoint)
-    tensors = checkpoint.tensors()
+    tensors = checkpoint.tensors
     scale = float(tensors.get("logit_scale", ()).float64())
     return Model(
         architecture="CLIPModel",

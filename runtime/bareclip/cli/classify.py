@@ -8,8 +8,8 @@ import click
 from .. import templates as prompts
 from ..zero_shot import Ensemble, ranked
 from .options import ModelOptions, bundle_option, json_option, lines_or_list, with_model
-from .output import print_table
-from .sources import expand, with_progress
+from .output import print_table, with_progress
+from .sources import expand
 
 
 @click.command()
@@ -53,7 +53,8 @@ def classify(
     sources = expand(images)
     clip = model.load()
     classifier = clip.classifier(lines_or_list(labels), chosen, ensemble)
-    probabilities = classifier.probabilities(clip.embed_images(with_progress(sources)))
+    vectors = clip.embed_images(with_progress([source.image for source in sources]))
+    probabilities = classifier.probabilities(vectors)
     results = [
         (source.name, ranked(classifier.labels, row, top))
         for source, row in zip(sources, probabilities, strict=True)

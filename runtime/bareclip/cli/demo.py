@@ -1,11 +1,12 @@
 """bareclip demo: the whole story on the demo model and the pictures that ship with it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from PIL import Image
 
-from ..clip import DEMO, Clip, load
+from ..clip import DEMO, Clip, Vectors, load
 from ..errors import BareclipError
 from ..sheet import Cell, Section, contact_sheet
 from .output import print_table
@@ -39,9 +40,10 @@ def demo(output: Path) -> None:
         raise BareclipError(f"cannot write {output}: give a .png file in a folder that exists")
     clip = load()
     paths = sorted(PICTURES.glob("*.png"))
-    sections = [_classify(clip, [p for p in paths if p.stem in LABELS])]
-    _compare(clip, paths)
-    sections += _search(clip, paths)
+    vectors = clip.embed_images(paths)
+    sections = [_classify(clip, *_chosen(paths, vectors, LABELS))]
+    _compare(clip, *_chosen(paths, vectors, ("cat", "dog", "cat-and-dog")))
+    sections += _search(clip, paths, vectors)
     contact_sheet(sections, columns=4).save(output)
     click.echo(f"\nThe same as a picture: {output}")
     click.echo(
@@ -50,11 +52,17 @@ def demo(output: Path) -> None:
     )
 
 
-def _classify(clip: Clip, paths: list[Path]) -> Section:
+def _chosen(
+    paths: list[Path], vectors: Vectors, names: Sequence[str]
+) -> tuple[list[Path], Vectors]:
+    rows = [row for row, path in enumerate(paths) if path.stem in names]
+    return [paths[row] for row in rows], vectors[rows]
+
+
+def _classify(clip: Clip, paths: list[Path], vectors: Vectors) -> Section:
     click.echo(f"Zero-shot classification: which of {len(LABELS)} labels fits, and how surely?")
     click.echo('One prompt, "a photo of a {}", beside five, combined in two ways.\n')
     settings = [("plain", "embedding"), ("five", "embedding"), ("five", "probability")]
-    vectors = clip.embed_images(paths)
     answers = []
     for templates, ensemble in settings:
         classifier = clip.classifier(LABELS, templates, ensemble)  # type: ignore[arg-type]
@@ -74,21 +82,19 @@ def _classify(clip: Clip, paths: list[Path]) -> Section:
     return Section("Zero-shot classification, five prompts", cells)
 
 
-def _compare(clip: Clip, paths: list[Path]) -> None:
-    chosen = [path for path in paths if path.stem in ("cat", "dog", "cat-and-dog")]
+def _compare(clip: Clip, paths: list[Path], vectors: Vectors) -> None:
     texts = ["a cat", "a dog", "a cat and a dog"]
-    cosines = clip.similarity(clip.embed_images(chosen), clip.embed_texts(texts))
+    cosines = clip.similarity(vectors, clip.embed_texts(texts))
     click.echo("\nSimilarity: the cosine of a picture and a text.\n")
     rows = [
         [path.name, *(f"{cosine:.3f}" for cosine in row)]
-        for path, row in zip(chosen, cosines, strict=True)
+        for path, row in zip(paths, cosines, strict=True)
     ]
     print_table(["picture", *texts], rows, right=len(texts))
 
 
-def _search(clip: Clip, paths: list[Path]) -> list[Section]:
+def _search(clip: Clip, paths: list[Path], vectors: Vectors) -> list[Section]:
     click.echo(f"\nSearch: the pictures nearest to a text, of {len(paths)}.\n")
-    vectors = clip.embed_images(paths)
     sections, rows = [], []
     for query in QUERIES:
         hits = clip.search(query, vectors, paths, k=4)

@@ -9,7 +9,8 @@ import numpy as np
 from ..errors import BareclipError
 from ..results import PartialEmbeddings
 from .options import ModelOptions, bundle_option, json_option, with_model
-from .sources import expand, with_progress
+from .output import print_skipped, with_progress
+from .sources import expand
 
 
 @click.command()
@@ -40,16 +41,17 @@ def embed(
     sources = expand(images)
     clip = model.load()
     result = (
-        clip.embed_images(with_progress(sources), on_error="skip")
+        clip.embed_images(with_progress([source.image for source in sources]), on_error="skip")
         if on_error == "skip"
         else PartialEmbeddings(
-            clip.embed_images(with_progress(sources)), list(range(len(sources))), []
+            clip.embed_images(with_progress([source.image for source in sources])),
+            list(range(len(sources))),
+            [],
         )
     )
     names = np.array([sources[i].name for i in result.kept], dtype=np.str_)
     _write(output, result.vectors, names, clip.bundle.name)
-    for failure in result.failures:
-        click.echo(f"skipped: {failure.reason}", err=True)
+    print_skipped(result.failures)
     if as_json:
         skipped = [{"image": sources[f.index].name, "reason": f.reason} for f in result.failures]
         summary = {

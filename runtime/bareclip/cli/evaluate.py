@@ -2,19 +2,16 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from .. import templates as prompts
 from ..evaluate import RECALL_AT, Setting, retrieval, zero_shot
-from ..results import Failure
 from ..zero_shot import Ensemble
 from .options import ModelOptions, json_option, with_model
-from .output import print_table
+from .output import print_skipped, print_table, with_progress
 
 
 @click.command()
@@ -57,11 +54,11 @@ def evaluate(
     settings = _settings(templates, ensemble)
     clip = model.load()
     if data.is_dir():
-        report = zero_shot(clip, data, settings, _progress)
+        report = zero_shot(clip, data, settings, with_progress)
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(report), indent=2))
             return
-        _complain(report.failures)
+        print_skipped(report.failures)
         click.echo(f"{report.images} images of {report.classes} classes")
         rows = [
             [r.setting.name, r.setting.ensemble, f"{r.top1:.1%}", f"{r.top5:.1%}"]
@@ -69,11 +66,11 @@ def evaluate(
         ]
         print_table(["templates", "ensemble", "top-1", "top-5"], rows, right=2)
         return
-    found = retrieval(clip, data, _progress)
+    found = retrieval(clip, data, with_progress)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
         return
-    _complain(found.failures)
+    print_skipped(found.failures)
     click.echo(f"{found.images} images, {found.captions} captions")
     rows = [
         [direction, *(f"{recall[k]:.1%}" for k in RECALL_AT)]
@@ -88,18 +85,8 @@ def evaluate(
 def _settings(names: Sequence[str], ensembles: Sequence[Ensemble]) -> list[Setting]:
     """All combinations; a single template is asked once, since ensembles of one agree."""
     settings = []
-    for name, ensemble in product(names, ensembles):
+    for name in names:
         templates = prompts.from_argument(name)
-        if len(templates) > 1 or ensemble == ensembles[0]:
-            settings.append(Setting(name, templates, ensemble))
+        telling = ensembles if len(templates) > 1 else ensembles[:1]
+        settings += [Setting(name, templates, ensemble) for ensemble in telling]
     return settings
-
-
-def _progress(paths: Sequence[Path]) -> Iterable[Path]:
-    bar: Iterable[Path] = tqdm(paths, unit="image", disable=None, leave=False)
-    return bar
-
-
-def _complain(failures: Sequence[Failure]) -> None:
-    for failure in failures:
-        click.echo(f"skipped: {failure.reason}", err=True)

@@ -1,8 +1,14 @@
-"""Tables for people."""
+"""Tables, progress and complaints, for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import click
+from tqdm import tqdm
+
+from ..results import Failure
+
+Item = TypeVar("Item")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: int = 1) -> None:
@@ -22,3 +28,15 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         click.echo(f"{name.ljust(width)}  {value}")
+
+
+def with_progress(images: Sequence[Item]) -> Iterable[Item]:
+    """The images, and a progress bar on stderr where that is a terminal."""
+    bar: Iterable[Item] = tqdm(images, unit="image", disable=None, leave=False)
+    return bar
+
+
+def print_skipped(failures: Sequence[Failure]) -> None:
+    """Names on stderr what could not be read, a line each."""
+    for failure in failures:
+        click.echo(f"skipped: {failure.reason}", err=True)

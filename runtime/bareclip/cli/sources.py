@@ -4,12 +4,10 @@ import queue
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ..errors import ImageError
 from ..image_input import Fetched, image_files
@@ -44,12 +42,6 @@ def expand(arguments: Iterable[str]) -> list[Source]:
         else:
             sources.append(Source(argument, Path(argument)))
     return sources
-
-
-def with_progress(sources: list[Source]) -> Iterator[Path | Fetched]:
-    """The images, and a progress bar on stderr where that is a terminal."""
-    for source in tqdm(sources, unit="image", disable=None, leave=False):
-        yield source.image
 
 
 def download(address: str) -> bytes:
