@@ -21,10 +21,19 @@ def draw_background(kind: str, side: int, rng: np.random.Generator) -> Picture:
         return _enlarged(_colours((cells, cells), rng), side, Image.Resampling.BILINEAR)
     if kind == "stripes":
         return _stripes(side, rng)
+    if kind == "mosaic":
+        rows, columns = (int(count) for count in rng.integers(2, 8, 2))
+        return _enlarged(_colours((rows, columns), rng), side, Image.Resampling.NEAREST)
+    if kind == "clutter":
+        return _clutter(side, rng)
     if kind == "checks":
         return _checks(side, rng)
     if kind == "dots":
         return _dots(side, rng)
+    if kind == "rings":
+        return _rings(side, rng)
+    if kind == "bricks":
+        return _bricks(side, rng)
     raise ValueError(f"no such background: {kind!r}")
 
 
@@ -56,6 +65,25 @@ def _stripes(side: int, rng: np.random.Generator) -> Picture:
     return striped
 
 
+def _clutter(side: int, rng: np.random.Generator) -> Picture:
+    """Strews ovals, boxes and lines of any colour."""
+    colours = [tuple(int(v) for v in colour) for colour in _colours((1, 6), rng)[0]]
+    picture = Image.new("RGB", (side, side), colours[0])
+    pen = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(5, 26))):
+        (x, y), (width, height) = rng.uniform(-0.1, 1.0, 2), rng.uniform(0.05, 0.35, 2)
+        box = (x * side, y * side, (x + width) * side, (y + height) * side)
+        colour = colours[int(rng.integers(1, len(colours)))]
+        form = int(rng.integers(3))
+        if form == 0:
+            pen.ellipse(box, fill=colour)
+        elif form == 1:
+            pen.rectangle(box, fill=colour)
+        else:
+            pen.line(box, fill=colour, width=max(1, side // 24))
+    return np.asarray(picture)
+
+
 def _checks(side: int, rng: np.random.Generator) -> Picture:
     cells = int(rng.integers(3, 9))
     colours = _colours((1, 2), rng)[0]
@@ -73,6 +101,27 @@ def _dots(side: int, rng: np.random.Generator) -> Picture:
         for y in np.arange(step / 2, side, step):
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
     return np.asarray(picture)
+
+
+def _rings(side: int, rng: np.random.Generator) -> Picture:
+    """Draws circles round a point that may lie outside the picture."""
+    x, y = rng.uniform(-0.2, 1.2, 2)
+    steps = np.linspace(0, 1, side, dtype=np.float32)
+    radii = np.hypot(steps[None, :] - x, steps[:, None] - y) * rng.uniform(3, 9)
+    ringed: Picture = _colours((1, 2), rng)[0][np.floor(radii).astype(np.int64) % 2]
+    return ringed
+
+
+def _bricks(side: int, rng: np.random.Generator) -> Picture:
+    """Draws rows of bricks, every other row moved by half a brick."""
+    brick, mortar = _colours((1, 2), rng)[0]
+    rows = int(rng.integers(4, 10))
+    steps = np.arange(side) / side * rows
+    shift = np.floor(steps) % 2 / 2
+    across = (steps[None, :] / 2 + shift[:, None]) % 1
+    joint = (steps[:, None] % 1 < 0.16) | (across < 0.08)
+    walled: Picture = np.where(joint[:, :, None], mortar, brick).astype(np.uint8)
+    return walled
 
 
 def _vertical(colours: list[tuple[int, int, int]], side: int, rng: np.random.Generator) -> Picture:

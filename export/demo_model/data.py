@@ -121,9 +121,10 @@ def _endless_samples(
     counted = counted_shapes(held_out=False)
     for index in rng.permutation(len(counted))[: int(count * COUNTED_SHARE)]:
         yield painter.shapes(counted[index], rng)
-    for _ in range(int(count * RELATION_SHARE)):
+    for _ in range(int(count * RELATION_SHARE) // len(RELATIONS)):
         inks, shapes = _training_relation(rng)
-        yield painter.relation(inks, shapes, pick(RELATIONS, rng), rng)
+        for relation in RELATIONS:  # side by side in one batch, or the loss never asks which
+            yield painter.relation(inks, shapes, relation, rng)
     while True:
         for index in rng.permutation(len(concepts)):
             yield painter.thing(concepts[index], rng)

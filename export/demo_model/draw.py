@@ -49,15 +49,15 @@ class Ranges:
 
 
 TRAINING = Ranges(
-    shares=((0.40, 0.90),),
+    shares=((0.40, 0.55), (0.55, 0.75), (0.75, 0.90)),
     turns=((0.0, 30.0),),
-    backgrounds=("plain", "gradient", "patches", "stripes"),
+    backgrounds=("plain", "gradient", "patches", "stripes", "mosaic", "clutter"),
 )
 
 HELD_OUT = Ranges(
     shares=((0.34, 0.40), (0.90, 1.05)),
     turns=((30.0, 45.0),),
-    backgrounds=("checks", "dots"),
+    backgrounds=("checks", "dots", "rings", "bricks"),
 )
 """Chosen before training: every size, turn and background here is unseen in training."""
 

@@ -21,7 +21,7 @@ from demo_model.concepts import Concept
 from demo_model.draw import HELD_OUT, TRAINING, finish, place
 from demo_model.layout import draw_pose
 
-VALIDATION_SEED, RENDERING_SEED, ARTIST_SEED, ANIMAL_SEED = range(101, 105)
+VALIDATION_SEED, RENDERING_SEED, ARTIST_SEED, ANIMAL_SEED = 101, 302, 103, 304
 
 ANIMALS = ("cat", "dog", "bird", "fish")
 EVERYDAY = (*ANIMALS, "sunset", "ocean", "car", "flower")
