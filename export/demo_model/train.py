@@ -67,7 +67,7 @@ class Plan:
         return tuple(stage.side for stage in self.stages for _ in range(stage.steps))
 
 
-FULL_PLAN = Plan(stages=(Stage(32, 3500), Stage(48, 800), Stage(64, 650)))
+FULL_PLAN = Plan(stages=(Stage(32, 4500), Stage(48, 1500), Stage(64, 1500)))
 
 
 @dataclass(frozen=True)
