@@ -1,12 +1,27 @@
-"""bareclip export: joins the ``bareclip`` command through an entry point."""
+"""bareclip export and quantize: they join the command through entry points."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from bareclip.bundle import Bundle
+from bareclip.cli.output import print_fidelity
 from bareclip.errors import BareclipError
+
+_calibrate = click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of photos like your own: int8 takes the scales of activations from them.",
+)
+_captions = click.option(
+    "--captions",
+    type=click.Path(path_type=Path, exists=True),
+    help="Texts like your own, one a line; or a .jsonl file of images with captions.",
+)
+_force = click.option("--force", is_flag=True, help="Keep a precision that falls short.")
 
 
 @click.command()
@@ -21,31 +36,110 @@ from bareclip.errors import BareclipError
     show_default=True,
     help="Build our own graphs, or trace transformers' model (needs bareclip[optimum]).",
 )
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="What to keep, such as fp32,int8; see bareclip quantize.",
+)
+@_calibrate
+@_captions
+@_force
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def export(checkpoint: str, output: Path, via: str, overwrite: bool, as_json: bool) -> None:
+def export(
+    checkpoint: str,
+    output: Path,
+    via: str,
+    precision: str,
+    calibrate: Path | None,
+    captions: Path | None,
+    force: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Converts CHECKPOINT, a folder or a Hub name, into a verified bundle.
 
     \b
     bareclip export openai/clip-vit-base-patch32 -o clip-b32
-    bareclip export ./my-finetuned-clip -o my-clip
+    bareclip export ./my-finetuned-clip -o my-clip --precision fp32,int8 --calibrate photos/
     """
     try:
         from .export import export as convert
+        from .precisions.quantize import Precisions
     except ImportError as error:
-        raise BareclipError(
-            f"exporting needs {error.name}, which is not installed: pip install 'bareclip[export]'"
-        ) from error
+        raise _extra_missing(error) from error
     bundle = convert(
         checkpoint,
         output,
         "optimum" if via == "optimum" else "authored",
+        Precisions.read(precision, calibrate, captions, force),
         overwrite,
-        lambda message: click.echo(message, err=True),
+        _say,
     )
     if as_json:
-        parity = {name: asdict(tower.parity) for name, tower in bundle.precisions["fp32"].items()}
-        click.echo(json.dumps({"bundle": str(output), "name": bundle.name, "parity": parity}))
+        click.echo(json.dumps({"bundle": str(output), **_described(bundle)}))
         return
     size = sum(record.size for record in bundle.files().values())
     click.echo(f"{output}: {bundle.name}, {size / 1e6:.0f} MB, verified")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--precision", required=True, help="int8, int4 or fp16; several with commas.")
+@_calibrate
+@_captions
+@_force
+@click.option("--overwrite", is_flag=True, help="Make one anew that is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def quantize(
+    bundle: Path,
+    precision: str,
+    calibrate: Path | None,
+    captions: Path | None,
+    force: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Adds a precision to BUNDLE, measured against its fp32.
+
+    int8 is for the CPU, fp16 for CUDA, int4 has the smallest files. Half of the photos and
+    captions calibrate, the other half judges. Without photos, int8 rounds weights alone.
+
+    \b
+    bareclip quantize clip-b32 --precision int8 --calibrate photos/ --captions captions.txt
+    bareclip quantize clip-b32 --precision int4
+    """
+    try:
+        from .precisions.quantize import Precisions
+        from .precisions.quantize import quantize as add
+    except ImportError as error:
+        raise _extra_missing(error) from error
+    wanted = Precisions.read(precision, calibrate, captions, force)
+    changed = Bundle.read(bundle)
+    for name in wanted.names:
+        changed = add(changed, name, wanted.data, force, overwrite, _say)
+    if as_json:
+        click.echo(json.dumps({"bundle": str(bundle), **_described(changed)}))
+        return
+    for name in wanted.names:
+        print_fidelity(changed, name, changed.fidelity[name])
+
+
+def _described(bundle: Bundle) -> dict[str, Any]:
+    parity = {
+        name: None if tower.parity is None else asdict(tower.parity)
+        for name, tower in bundle.precisions.get("fp32", {}).items()
+    }
+    fidelity = {name: asdict(report) for name, report in bundle.fidelity.items()}
+    return {"name": bundle.name, "parity": parity, "fidelity": fidelity}
+
+
+def _extra_missing(error: ImportError) -> BareclipError:
+    return BareclipError(
+        f"exporting needs {error.name}, which is not installed: pip install 'bareclip[export]'"
+    )
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

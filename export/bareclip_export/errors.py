@@ -9,3 +9,7 @@ class CheckpointError(BareclipError):
 
 class ParityError(BareclipError):
     """An exported tower does not answer as its checkpoint does."""
+
+
+class PrecisionError(BareclipError):
+    """A precision cannot be made as asked, or is not near enough to fp32 to be kept."""

@@ -4,6 +4,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +19,13 @@ from bareclip.bundle import (
     TowerFiles,
     file_record,
 )
+from bareclip.fidelity import BASE
 from bareclip.tokenizer import Tokenizer
 
 from . import authored
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
+from .precisions.quantize import Precisions, quantize
 from .recipes import read_tokenizer
 from .route import Conversion
 from .verify import sample_ids, sample_pixels, verify
@@ -34,6 +37,7 @@ def export(
     source: str,
     output: Path,
     route: Route = "authored",
+    precisions: Precisions = Precisions(),  # noqa: B008 (frozen)
     overwrite: bool = False,
     report: Callable[[str], None] = lambda message: None,
 ) -> Bundle:
@@ -44,6 +48,8 @@ def export(
         output: The bundle's folder, which appears complete or not at all.
         route: ``"authored"`` builds our own graphs; ``"optimum"`` traces transformers'
             model, which needs the extra ``bareclip[optimum]``.
+        precisions: Which to keep; fp32 is made in any case, since the others are made from
+            it and measured against it.
         overwrite: Replace a bundle that is there already.
         report: Told each step in a line.
 
@@ -53,6 +59,7 @@ def export(
     Raises:
         CheckpointError: The checkpoint cannot be converted, or ``output`` is taken.
         ParityError: A tower does not answer as the checkpoint does.
+        PrecisionError: A precision falls short.
     """
     with _appearing(output, overwrite) as folder:
         checkpoint = Checkpoint.open(source)
@@ -62,14 +69,14 @@ def export(
             checkpoint, conversion.context_length, conversion.vocabulary, conversion.end_id
         )
         tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-        (folder / "fp32").mkdir()
+        (folder / BASE).mkdir()
         towers: dict[str, TowerFiles] = {}
         samples: dict[str, list[NDArray[Any]]] = {
             "vision": [*sample_pixels(conversion.image.size)],
             "text": [*sample_ids(Tokenizer(tokenizer, recipe), conversion.vocabulary)],
         }
         for tower in ("vision", "text"):
-            graph = folder / "fp32" / f"{tower}.onnx"
+            graph = folder / BASE / f"{tower}.onnx"
             report(f"writing the {tower} tower")
             conversion.write[tower](graph)
             report(f"verifying it against {conversion.reference_name}")
@@ -78,10 +85,11 @@ def export(
             )
             report(f"largest difference {parity.max_difference:.1e}")
             towers[tower] = TowerFiles(
-                graph=f"fp32/{graph.name}",
+                graph=f"{BASE}/{graph.name}",
+                recipe="float32",
                 inputs=("pixels",) if tower == "vision" else ("ids",),
                 files={
-                    f"fp32/{path.name}": file_record(path)
+                    f"{BASE}/{path.name}": file_record(path)
                     for path in sorted(graph.parent.glob(f"{graph.name}*"))
                 },
                 parity=parity,
@@ -101,11 +109,23 @@ def export(
             image=conversion.image,
             text=recipe,
             tokenizer=file_record(folder / "tokenizer.json"),
-            precisions={"fp32": towers},
+            precisions={BASE: towers},
+            fidelity={},
             folder=folder,
         )
         bundle.write()
+        for name in precisions.names:
+            if name != BASE:
+                bundle = quantize(bundle, name, precisions.data, precisions.force, report=report)
+        if BASE not in precisions.names:
+            _drop(bundle, BASE)
     return Bundle.read(output)
+
+
+def _drop(bundle: Bundle, precision: str) -> None:
+    kept = {name: towers for name, towers in bundle.precisions.items() if name != precision}
+    replace(bundle, precisions=kept).write()
+    shutil.rmtree(bundle.folder / precision)
 
 
 def _convert(checkpoint: Checkpoint, route: Route) -> Conversion:

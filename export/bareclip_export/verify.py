@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from bareclip.bundle import Parity
+from bareclip.samples import AWKWARD_TEXTS, drawn_pixels
 from bareclip.session import Device, Tower
 from bareclip.similarity import cosine
 from bareclip.threads import default_threads
@@ -21,15 +21,6 @@ from .errors import ParityError
 
 # On normalised vectors. float32 towers land near 2e-7; a wrong constant far above.
 TOLERANCE = 1e-5
-
-TEXTS = [
-    "a photo of a cat",
-    "a diagram",
-    "Two dogs run along the beach at sunset; the smaller one carries a red stick.",
-    "",
-    "naïve café — 100 % “quoted” text, 東京 🐱",
-    "a very long caption that goes on and on " * 12,
-]
 
 
 def verify(
@@ -90,10 +81,8 @@ def sample_pixels(size: int) -> list[NDArray[np.uint8]]:
     Returns:
         Batches of (N, size, size, 3) uint8, seeded.
     """
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
-    scenes = [_scene(size, rng) for _ in range(2)]
-    return [np.stack(scenes), np.stack([_drawing(size), noise])]
+    pictures = drawn_pixels(size, 4)
+    return [pictures[:2], pictures[2:]]
 
 
 def sample_ids(tokenizer: Tokenizer, vocabulary: int) -> list[NDArray[np.int64]]:
@@ -106,33 +95,9 @@ def sample_ids(tokenizer: Tokenizer, vocabulary: int) -> list[NDArray[np.int64]]
     Returns:
         Batches of (N, T) int64, the last at full context length.
     """
-    ids = tokenizer.encode(TEXTS, truncate=True)
+    ids = tokenizer.encode(AWKWARD_TEXTS, truncate=True)
     recipe = tokenizer.recipe
     noise = np.random.default_rng(0).integers(0, vocabulary, (2, recipe.context_length))
     noise[0, recipe.context_length // 2] = recipe.end_id
     noise[:, -1] = recipe.end_id
-    return [tokenizer.pad(ids[:2]), tokenizer.pad(ids[2:]), noise.astype(np.int64)]
-
-
-def _scene(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Coloured noise whose amplitude falls with frequency as in natural scenes.
-
-    Field 1987, "Relations between the statistics of natural images and the response
-    properties of cortical cells".
-    """
-    rows, columns = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
-    frequency = np.hypot(rows, columns)
-    frequency[0, 0] = 1
-    phases = np.exp(2j * np.pi * rng.random((3, *frequency.shape)))
-    waves = np.fft.irfft2(phases / frequency, s=(size, size))
-    scaled = waves / waves.std(axis=(1, 2), keepdims=True) * 50 + 120
-    return scaled.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-
-
-def _drawing(size: int) -> NDArray[np.uint8]:
-    """Flat colours and sharp edges."""
-    image = Image.new("RGB", (size, size), (250, 220, 60))
-    draw = ImageDraw.Draw(image)
-    draw.ellipse([size // 8, size // 8, size // 2, size // 2], fill=(20, 20, 30))
-    draw.rectangle([size // 2, size // 3, size - 1, size - 1], fill=(0, 120, 255))
-    return np.asarray(image)
+    return [*(batch for _, batch in tokenizer.batches(ids, len(ids))), noise.astype(np.int64)]

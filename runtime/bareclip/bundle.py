@@ -7,6 +7,7 @@ This module knows files and JSON; it loads no model.
 import dataclasses
 import hashlib
 import json
+import secrets
 import types
 import typing
 from dataclasses import dataclass, field
@@ -113,12 +114,60 @@ class Parity:
 
 @dataclass(frozen=True)
 class TowerFiles:
-    """One tower at one precision: its graph, the graph's inputs, its files by name."""
+    """One tower at one precision: its graph, the graph's inputs, its files by name.
+
+    Attributes:
+        recipe: How its numbers are kept, in words.
+        parity: What fp32 was held to; other precisions have a ``Fidelity`` instead.
+    """
 
     graph: str
+    recipe: str
     inputs: tuple[str, ...]
     files: dict[str, FileRecord]
-    parity: Parity
+    parity: Parity | None
+
+
+@dataclass(frozen=True)
+class TowerFidelity:
+    """How near a tower at some precision comes to itself at fp32.
+
+    Attributes:
+        inputs: How many images or texts were compared.
+        mean_cosine, p1_cosine, min_cosine: Between vectors of the two: mean, first
+            percentile, least.
+        batch_difference: Largest absolute difference in a vector when its input is embedded
+            alone and among others.
+        speed_ratio: Of the rates on the machine that measured; above 1 is faster than fp32.
+            None for fp16 without CUDA, where it is not meant to run.
+    """
+
+    inputs: int
+    mean_cosine: float
+    p1_cosine: float
+    min_cosine: float
+    batch_difference: float
+    speed_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How near a precision comes to fp32.
+
+    Attributes:
+        data: What it was judged on; none of it was used to make it.
+        towers: By name.
+        top1_agreement: Share of images whose nearest text is the same at both, from 0 to 1.
+        recall1_change: Of recall@1, the mean of both directions, in points of a hundred;
+            None where no image had captions.
+        forced: Whether it was kept in spite of falling under the floor.
+    """
+
+    data: str
+    towers: dict[str, TowerFidelity]
+    top1_agreement: float
+    recall1_change: float | None
+    forced: bool
 
 
 @dataclass(frozen=True)
@@ -127,6 +176,7 @@ class Bundle:
 
     Attributes:
         precisions: precision ("fp32") -> tower ("vision", "text") -> files.
+        fidelity: precision, other than fp32 -> what was measured when it was made.
         folder: Where it lies; not part of the manifest.
     """
 
@@ -139,6 +189,7 @@ class Bundle:
     text: TextRecipe
     tokenizer: FileRecord
     precisions: dict[str, dict[str, TowerFiles]]
+    fidelity: dict[str, Fidelity]
     folder: Path = field(default=Path(), compare=False, metadata={"in_manifest": False})
 
     @classmethod
@@ -176,10 +227,15 @@ class Bundle:
         return bundle
 
     def write(self) -> None:
-        """Writes the manifest into ``folder``. The caller makes the folder appear at once."""
+        """Writes the manifest into ``folder``, in one move."""
         data = dataclasses.asdict(self)
         del data["folder"]
-        (self.folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        partial = self.folder / f".{MANIFEST}.{secrets.token_hex(4)}.partial"
+        try:
+            partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            partial.replace(self.folder / MANIFEST)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def tower(self, precision: str, tower: str) -> TowerFiles:
         """The files of a tower at a precision.
@@ -203,6 +259,10 @@ class Bundle:
             for tower in towers.values():
                 found |= tower.files
         return found
+
+    def size(self, precision: str, tower: str) -> int:
+        """Bytes of a tower's files."""
+        return sum(record.size for record in self.tower(precision, tower).files.values())
 
     def damage(self) -> list[str]:
         """Names of files whose SHA-256 is not the recorded one; reads every byte."""
@@ -278,7 +338,7 @@ def _from_json(kind: Any, data: Any, where: str) -> Any:
         return float(data)
     if kind is int and type(data) is int and abs(data) < 2**63:
         return data
-    if kind is str and type(data) is str:
+    if kind in (str, bool) and type(data) is kind:
         return data
     raise BundleError(f"{where} holds {data!r}, not a valid {kind}; export the bundle again")
 

@@ -1,7 +1,7 @@
 """Clip: a loaded bundle that embeds images and texts and scores them."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, overload
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import similarity as scoring
-from .bundle import Bundle
-from .errors import BareclipError, ImageError, TextError, VectorError
+from .bundle import TOWERS, Bundle
+from .errors import BareclipError, BundleError, ImageError, TextError, VectorError
 from .image_input import ImageInput, describe, is_one_image
 from .preprocess import Reading, pixels_ahead
 from .results import Failure, Hit, Item, PartialEmbeddings
@@ -33,7 +33,7 @@ MAX_THREADS = 1024
 class Options:
     """How a bundle is loaded; see ``load``."""
 
-    precision: str = "auto"
+    precision: str | Mapping[str, str] = "auto"
     device: str = "auto"
     threads: int | None = None
     reading: Reading = "as_seen"
@@ -41,7 +41,7 @@ class Options:
 
 def load(
     bundle: str | os.PathLike[str] | None = None,
-    precision: str = "auto",
+    precision: str | Mapping[str, str] = "auto",
     device: str = "auto",
     threads: int | None = None,
     reading: Reading = "as_seen",
@@ -51,7 +51,9 @@ def load(
     Args:
         bundle: The folder that ``bareclip export`` made; None is the demo model, which
             knows drawn pictures and no photos.
-        precision: One the bundle has, such as ``"fp32"``; ``"auto"`` is fp32.
+        precision: One the bundle has: ``"fp32"``, ``"int8"``, ``"int4"``, ``"fp16"``; or one
+            a tower, as in ``{"vision": "int8", "text": "fp32"}``. ``"auto"`` is fp16 on CUDA
+            where the bundle has it, else fp32, else what the bundle has.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, an error where it cannot be had;
             ``"auto"`` takes CUDA if it is there. ``Clip.device`` says which it is.
         threads: For ONNX Runtime and for decoding; None counts the physical cores this
@@ -61,7 +63,8 @@ def load(
 
     Raises:
         BundleError: No bundle there, damaged, or without that precision.
-        DeviceError: No ONNX Runtime, or not on that device.
+        DeviceError: No ONNX Runtime, not on that device, or a precision that does not run
+            there: fp16 on the CPU, int8 on CUDA.
     """
     # Not expanduser(), which raises where there is no such user.
     folder = DEMO if bundle is None else Path(os.path.expanduser(bundle)).absolute()  # noqa: PTH111
@@ -75,6 +78,7 @@ class Clip:
 
     Attributes:
         bundle: The bundle's manifest.
+        precision: tower -> the precision it runs at.
         device: ``"cpu"`` or ``"cuda:N"``: where the towers run.
         threads: For one operator, and for decoding.
     """
@@ -85,10 +89,12 @@ class Clip:
         vision: Tower,
         text: Tower,
         tokenizer: Tokenizer,
+        precision: dict[str, str],
         threads: int,
         options: Options,
     ) -> None:
         self.bundle = bundle
+        self.precision = precision
         self.threads = threads
         self._vision = vision
         self._text = text
@@ -99,19 +105,19 @@ class Clip:
     def load(cls, folder: Path, options: Options) -> "Clip":
         """Loads the bundle at ``folder``; raises what ``load`` raises."""
         bundle = Bundle.read(folder)
-        precision = "fp32" if options.precision == "auto" else options.precision
-        files = [bundle.tower(precision, tower) for tower in ("vision", "text")]
         threads = default_threads() if options.threads is None else options.threads
         # ONNX Runtime starts as many as it is told, were it a hundred thousand.
         if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
             raise BareclipError(f"threads is {threads!r}; it must be 1 to {MAX_THREADS}, or None")
         device = Device.parse(options.device)
+        precision = _precisions(bundle, options.precision, device)
+        files = [bundle.tower(precision[tower], tower) for tower in TOWERS]
         vision, text = (Tower.load(bundle.folder / f.graph, device, threads) for f in files)
         size, width = bundle.image.size, bundle.embedding_dim
         vision.check(files[0].graph, [[None, size, size, 3]], width)
         text.check(files[1].graph, [[None, None]], width)
         tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
-        return cls(bundle, vision, text, tokenizer, threads, options)
+        return cls(bundle, vision, text, tokenizer, precision, threads, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Clip.load, (self.bundle.folder, self._options)
@@ -197,10 +203,8 @@ class Clip:
             raise TextError(f"texts must be a list; for one text pass [{texts!r}]")
         ids = self._tokenizer.encode(list(texts), truncate)
         vectors = np.empty((len(ids), self.bundle.embedding_dim), np.float32)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        for start in range(0, len(order), TEXT_BATCH):
-            rows = order[start : start + TEXT_BATCH]
-            vectors[rows] = self._text.run(self._tokenizer.pad([ids[i] for i in rows]))
+        for places, batch in self._tokenizer.batches(ids, TEXT_BATCH):
+            vectors[places] = self._text.run(batch)
         return vectors
 
     def similarity(self, left: ArrayLike, right: ArrayLike) -> Vectors:
@@ -293,6 +297,33 @@ class Clip:
         wanted = self.embed_texts([query]) if text else self.embed_images([query])  # type: ignore[list-item]
         scores = scoring.cosine(wanted, rows)[0]
         return [Hit(items[i], float(scores[i])) for i in scoring.top_k(scores, k)]
+
+
+def _precisions(bundle: Bundle, wanted: str | Mapping[str, str], device: Device) -> dict[str, str]:
+    """The precision of each tower, which runs on that device."""
+    each = dict.fromkeys(TOWERS, wanted) if isinstance(wanted, str) else dict(wanted)
+    if set(each) != set(TOWERS):
+        raise BundleError(
+            f"precision {wanted!r} must be a name, or one for each of {', '.join(TOWERS)}"
+        )
+    for tower, precision in each.items():
+        if precision == "auto":
+            each[tower] = _automatic(bundle, tower, device)
+        else:
+            bundle.tower(precision, tower)
+            device.check_precision(precision)
+    return each
+
+
+def _automatic(bundle: Bundle, tower: str, device: Device) -> str:
+    order = ("fp16", "fp32", "int4") if device.on_cuda else ("fp32", "int8", "int4")
+    for precision in order:
+        if tower in bundle.precisions.get(precision, {}):
+            return precision
+    raise BundleError(
+        f"{bundle.folder} has no {tower} tower that runs on {device.name}; it has "
+        f"{', '.join(bundle.precisions)}: export it again with --precision fp32"
+    )
 
 
 class Classifier:

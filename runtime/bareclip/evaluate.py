@@ -4,18 +4,19 @@ The measures are those of Radford et al. 2021 (CLIP): top-1 and top-5 of zero-sh
 classification (section 3.1), and recall@k of retrieval in both directions (appendix E.1).
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .captions import read_pairs
 from .clip import Clip
 from .errors import BareclipError
 from .image_input import image_files
 from .results import Failure, PartialEmbeddings
+from .similarity import ranks
 from .zero_shot import Ensemble
 
 Progress = Callable[[Sequence[Path]], Iterable[Path]]
@@ -102,9 +103,9 @@ def zero_shot(
     true = np.array([paths[i][1] for i in embedded.kept], np.int64)
     results = []
     for setting, classifier in zip(settings, classifiers, strict=True):
-        ranks = _ranks(classifier.probabilities(embedded.vectors), true)
+        place = ranks(classifier.probabilities(embedded.vectors), true)
         results.append(
-            ZeroShotResult(setting, float((ranks < 1).mean()), float((ranks < 5).mean()))
+            ZeroShotResult(setting, float((place < 1).mean()), float((place < 5).mean()))
         )
     return ZeroShotReport(len(true), len(classes), results, embedded.failures)
 
@@ -126,7 +127,7 @@ def retrieval(clip: Clip, pairs: Path, progress: Progress = list) -> RetrievalRe
         BareclipError: The file cannot be read, a line is not of that form, or no image
             can be read.
     """
-    read = _read_pairs(pairs)
+    read = read_pairs(pairs)
     embedded = clip.embed_images(progress([path for path, _ in read]), on_error="skip")
     _check_some(embedded)
     captions = [read[i][1] for i in embedded.kept]
@@ -135,10 +136,10 @@ def retrieval(clip: Clip, pairs: Path, progress: Progress = list) -> RetrievalRe
     by_text, by_image = [], []
     for start in range(0, len(texts), _ROWS):
         scores = texts[start : start + _ROWS] @ embedded.vectors.T
-        by_text.append(_ranks(scores, owners[start : start + _ROWS]))
+        by_text.append(ranks(scores, owners[start : start + _ROWS]))
     for row, vector in enumerate(embedded.vectors):
         scores = np.broadcast_to(texts @ vector, (len(captions[row]), len(texts)))
-        by_image.append(_ranks(scores, np.flatnonzero(owners == row)).min())
+        by_image.append(ranks(scores, np.flatnonzero(owners == row)).min())
     return RetrievalReport(
         images=len(captions),
         captions=len(texts),
@@ -156,48 +157,5 @@ def _check_some(embedded: PartialEmbeddings) -> None:
         )
 
 
-def _ranks(scores: ArrayLike, true: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each row's number of columns ahead of its true one; ties go to the earlier column.
-
-    Args:
-        scores: (N, M).
-        true: (N,) columns.
-
-    Returns:
-        (N,), 0 for the first place.
-    """
-    rows = np.asarray(scores)
-    own = np.take_along_axis(rows, true[:, None], axis=1)
-    earlier = np.arange(rows.shape[1]) < true[:, None]
-    ahead = (rows > own) | ((rows == own) & earlier)
-    return ahead.sum(axis=1, dtype=np.int64)
-
-
-def _recall(ranks: ArrayLike) -> dict[int, float]:
-    return {k: float((np.asarray(ranks) < k).mean()) for k in RECALL_AT}
-
-
-def _read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
-    try:
-        # Not splitlines(), which also splits at separators that may stand within a caption.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BareclipError(f"cannot read {path}: {error}") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-            image, captions = data["image"], data["captions"]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            image = captions = None
-        texts = isinstance(captions, list) and all(isinstance(text, str) for text in captions)
-        if not isinstance(image, str) or not texts or not captions:
-            raise BareclipError(
-                f'line {number} of {path} is not {{"image": "a.jpg", "captions": ["a text"]}}'
-            )
-        found.append((path.parent / image, captions))
-    if not found:
-        raise BareclipError(f"{path} holds no images with captions")
-    return found
+def _recall(places: ArrayLike) -> dict[int, float]:
+    return {k: float((np.asarray(places) < k).mean()) for k in RECALL_AT}

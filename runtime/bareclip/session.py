@@ -67,9 +67,31 @@ class Device:
         """Which GPU, as ONNX Runtime counts them."""
         return self.name.partition(":")[2] or "0"
 
+    @property
+    def on_cuda(self) -> bool:
+        """Whether ONNX Runtime is asked for a GPU."""
+        return self.name != "cpu"
+
+    def check_precision(self, precision: str) -> None:
+        """Refuses what would run, but slower than fp32 or not at all.
+
+        Raises:
+            DeviceError: fp16 on the CPU, or int8 on CUDA.
+        """
+        if precision == "fp16" and not self.on_cuda:
+            raise DeviceError(
+                "fp16 is for CUDA: a CPU computes it by way of fp32, slower than fp32 itself; "
+                "use precision='fp32', or 'int8', which is faster"
+            )
+        if precision == "int8" and self.on_cuda:
+            raise DeviceError(
+                "int8 is for the CPU: ONNX Runtime's CUDA provider has no int8 products; "
+                "use precision='fp16', or device='cpu'"
+            )
+
     def providers(self) -> list[Any]:
         """What ONNX Runtime is asked for, first choice first."""
-        if self.name == "cpu":
+        if not self.on_cuda:
             return [CPU]
         # TF32 keeps 10 bits of a product: fp32 on CUDA would no longer be fp32.
         return [(CUDA, {"device_id": self.index, "use_tf32": "0"}), CPU]
@@ -102,23 +124,10 @@ class Tower:
             BundleError: ONNX Runtime cannot load the graph.
             DeviceError: The session is not on the device that was required.
         """
-        ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Waiting threads that spin take the cores from image decoding and from
-        # neighbours: on a shared host that was up to twice as slow.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if device.name != "cpu" and hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()
-        try:
-            session = ort.InferenceSession(str(graph), options, providers=device.providers())
-        except Exception as error:  # ONNX Runtime's exceptions share no base but this one
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"ONNX Runtime cannot load {graph}: {reason}") from error
+        session = make_session(graph, device, threads)
         # A provider that fails to start is dropped without an error: look again.
         on_cuda = session.get_providers()[0] == CUDA
-        if device.required and device.name != "cpu" and not on_cuda:
+        if device.required and device.on_cuda and not on_cuda:
             raise DeviceError(
                 f"device {device.name!r} did not start: ONNX Runtime fell back to the CPU; "
                 "see its message above for the library that failed to load, "
@@ -172,6 +181,35 @@ class Tower:
             shapes = [value.shape for value in inputs]
             raise BareclipError(f"ONNX Runtime failed on inputs of {shapes}: {error}") from error
         return vectors
+
+
+def make_session(graph: Path, device: Device, threads: int) -> "onnxruntime.InferenceSession":
+    """A session as all of ours are; ``Tower.load`` checks where it landed.
+
+    Args:
+        graph: The ``.onnx`` file; its weights lie beside it.
+        device: Where to run.
+        threads: For one operator; operators run one after another.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load the graph.
+    """
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin take the cores from image decoding and from neighbours:
+    # on a shared host that was up to twice as slow.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if device.on_cuda and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    try:
+        return ort.InferenceSession(str(graph), options, providers=device.providers())
+    except Exception as error:  # ONNX Runtime's exceptions share no base but this one
+        reason = str(error).splitlines()[0]
+        raise BundleError(
+            f"ONNX Runtime {ort.__version__} cannot load {graph}: {reason}"
+        ) from error
 
 
 def import_onnxruntime() -> Any:

@@ -110,6 +110,23 @@ def top_k(scores: ArrayLike, k: int) -> NDArray[np.int64]:
     return candidates[np.argsort(-values[candidates], kind="stable")][:k].astype(np.int64)
 
 
+def ranks(scores: ArrayLike, true: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each row's number of columns ahead of its true one; ties go to the earlier column.
+
+    Args:
+        scores: (N, M).
+        true: (N,) columns.
+
+    Returns:
+        (N,), 0 for the first place.
+    """
+    rows = np.asarray(scores)
+    own = np.take_along_axis(rows, true[:, None], axis=1)
+    earlier = np.arange(rows.shape[1]) < true[:, None]
+    ahead = (rows > own) | ((rows == own) & earlier)
+    return ahead.sum(axis=1, dtype=np.int64)
+
+
 def contrastive_loss(images: ArrayLike, texts: ArrayLike, logit_scale: float) -> float:
     """The symmetric contrastive loss CLIP is trained with.
 

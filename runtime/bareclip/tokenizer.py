@@ -1,6 +1,6 @@
 """Strings to token ids, by the tokenizer.json that travels in the bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from .bundle import TextRecipe
 from .errors import BundleError, TextError
+
+# Widths of batches are multiples of this: fewer widths fill batches, closer ones waste less.
+_STEP = 4
 
 
 class Tokenizer:
@@ -66,16 +69,33 @@ class Tokenizer:
                 )
         return ids
 
-    def pad(self, ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-        """A batch of lists of ids, filled up to the longest.
+    def batches(
+        self, ids: Sequence[Sequence[int]], most: int
+    ) -> Iterator[tuple[list[int], NDArray[np.int64]]]:
+        """Texts of about one length together, filled up to a length of their own.
 
-        Returns:
-            (N, longest) int64.
+        How far a text is filled up depends on itself alone. Attention over another width sums
+        in another order, and where activations are rounded, as in int8, a last bit can become
+        a whole step: a text's vector would depend on its companions.
+
+        Args:
+            ids: Token ids of each text.
+            most: Texts a batch.
+
+        Yields:
+            The texts' places in ``ids``, and (places, width) int64.
         """
-        batch = np.full((len(ids), max(map(len, ids))), self.recipe.pad_id, np.int64)
-        for row, tokens in zip(batch, ids, strict=True):
-            row[: len(tokens)] = tokens
-        return batch
+        by_width: dict[int, list[int]] = {}
+        for place, tokens in enumerate(ids):
+            width = min(-(-len(tokens) // _STEP) * _STEP, self.recipe.context_length)
+            by_width.setdefault(width, []).append(place)
+        for width, places in sorted(by_width.items()):
+            for start in range(0, len(places), most):
+                chosen = places[start : start + most]
+                batch = np.full((len(chosen), width), self.recipe.pad_id, np.int64)
+                for row, place in zip(batch, chosen, strict=True):
+                    row[: len(ids[place])] = ids[place]
+                yield chosen, batch
 
 
 def _short(text: str) -> str:

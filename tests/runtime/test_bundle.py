@@ -127,7 +127,7 @@ def test_a_precision_that_is_not_there(bundle: Path) -> None:
 def test_a_graph_that_onnx_runtime_cannot_load(bundle: Path) -> None:
     path = bundle / "fp32" / "vision.onnx"
     path.write_bytes(b"\0" * path.stat().st_size)
-    with pytest.raises(BundleError, match="ONNX Runtime cannot load .*vision.onnx"):
+    with pytest.raises(BundleError, match=r"ONNX Runtime [\d.]+ cannot load .*vision.onnx"):
         bareclip.load(bundle)
 
 

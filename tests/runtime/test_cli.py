@@ -157,7 +157,7 @@ def test_info_of_a_bundle_and_its_damage(bundle: str, tmp_path: Path) -> None:
     assert found["embedding_width"] == 20
     assert found["damaged"] == []
     assert found["towers"][0]["bytes"] > 10_000
-    assert [tower["max_difference"] < 1e-5 for tower in found["towers"]] == [True, True]
+    assert [tower["parity"]["max_difference"] < 1e-5 for tower in found["towers"]] == [True, True]
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     data = bytearray((copy / "fp32" / "text.onnx.data").read_bytes())
     data[0] ^= 255

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip.evaluate import Setting, _ranks, retrieval, zero_shot
+from bareclip.evaluate import Setting, retrieval, zero_shot
+from bareclip.similarity import ranks
 from bareclip.templates import FIVE, PLAIN
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
@@ -80,7 +81,7 @@ def test_recall_equals_a_full_sort(clip: bareclip.Clip, pairs: Path) -> None:
 
 def test_ranks_with_ties_go_to_the_earlier_column() -> None:
     scores = np.array([[0.5, 0.9, 0.5, 0.5]] * 4)
-    assert _ranks(scores, np.arange(4)).tolist() == [1, 0, 2, 3]
+    assert ranks(scores, np.arange(4)).tolist() == [1, 0, 2, 3]
 
 
 def test_unreadable_images_are_left_out_and_named(clip: bareclip.Clip, pairs: Path) -> None:

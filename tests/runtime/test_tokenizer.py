@@ -22,8 +22,18 @@ def test_ids_are_the_reference_tokenizers(
 ) -> None:
     folder = bundles[variant]
     tokenizer = Tokenizer.load(folder / "tokenizer.json", Bundle.read(folder).text)
-    ids = tokenizer.pad(tokenizer.encode(TEXTS, truncate=True))
-    np.testing.assert_array_equal(ids, goldens[f"{variant}.ids"])
+    padded = goldens[f"{variant}.ids"]
+    for places, batch in tokenizer.batches(tokenizer.encode(TEXTS, truncate=True), len(TEXTS)):
+        np.testing.assert_array_equal(batch, padded[places, : batch.shape[1]])
+
+
+def test_how_far_a_text_is_padded_depends_on_itself_alone(tokenizer: Tokenizer) -> None:
+    ids = [list(range(1, length + 1)) for length in (3, 4, 5, 24, 3, 8, 23, 7)]
+    batches = [(places, batch.shape) for places, batch in tokenizer.batches(ids, 2)]
+    assert batches == [([0, 1], (2, 4)), ([4], (1, 4)), ([2, 5], (2, 8)), ([7], (1, 8)),
+                       ([3, 6], (2, 24))]  # fmt: skip
+    [(_, alone)] = tokenizer.batches(ids[2:3], 2)
+    assert alone.tolist() == [[1, 2, 3, 4, 5, *[tokenizer.recipe.pad_id] * 3]]
 
 
 def test_truncation_keeps_the_end_token(tokenizer: Tokenizer) -> None:

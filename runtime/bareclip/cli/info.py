@@ -1,5 +1,6 @@
 """bareclip info: what a bundle holds, or what is installed here."""
 
+import dataclasses
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -47,13 +48,12 @@ def _print_bundle(described: dict[str, Any]) -> None:
     _print_facts({name: v for name, v in described.items() if name not in ("towers", "damaged")})
     click.echo()
     print_table(
-        ["precision", "tower", "checked against", "largest difference", "MB"],
+        ["precision", "tower", "checked against", "found", "MB"],
         [
             [
                 tower["precision"],
                 tower["tower"],
-                tower["reference"],
-                f"{tower['max_difference']:.1e}",
+                *_found(tower),
                 f"{tower['bytes'] / 1e6:.1f}",
             ]
             for tower in described["towers"]
@@ -86,14 +86,37 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
             {
                 "precision": precision,
                 "tower": tower,
-                "reference": files.parity.reference,
-                "max_difference": files.parity.max_difference,
-                "bytes": sum(record.size for record in files.files.values()),
+                "recipe": bundle.tower(precision, tower).recipe,
+                "parity": _parity(bundle, precision, tower),
+                "fidelity": _fidelity(bundle, precision, tower),
+                "bytes": bundle.size(precision, tower),
             }
             for precision, towers in bundle.precisions.items()
-            for tower, files in towers.items()
+            for tower in towers
         ],
     }
+
+
+def _parity(bundle: Bundle, precision: str, tower: str) -> dict[str, Any] | None:
+    parity = bundle.tower(precision, tower).parity
+    return None if parity is None else dataclasses.asdict(parity)
+
+
+def _fidelity(bundle: Bundle, precision: str, tower: str) -> dict[str, Any] | None:
+    report = bundle.fidelity.get(precision)
+    if report is None:
+        return None
+    return dataclasses.asdict(report.towers[tower]) | {"forced": report.forced}
+
+
+def _found(tower: dict[str, Any]) -> tuple[str, str]:
+    """What a tower was held to when it was made, and how near it came."""
+    if (parity := tower["parity"]) is not None:
+        return parity["reference"], f"largest difference {parity['max_difference']:.1e}"
+    if (found := tower["fidelity"]) is not None:
+        kept = ", kept by force" if found["forced"] else ""
+        return "fp32", f"cosine {found['mean_cosine']:.5f}, least {found['min_cosine']:.5f}{kept}"
+    return "nothing", "-"
 
 
 def _installation() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .embed import embed
 from .evaluate import evaluate
 from .info import info
 from .similarity import similarity
+from .verify import verify
 
 
 class _Commands(click.Group):
@@ -58,7 +59,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (classify, demo, embed, evaluate, info, similarity):
+for _command in (classify, demo, embed, evaluate, info, similarity, verify):
     commands.add_command(_command)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..bundle import TOWERS
 from ..clip import Clip, load
 from ..preprocess import Reading
 from ..templates import read_lines
@@ -24,7 +25,7 @@ class ModelOptions:
     def __init__(
         self, bundle: str | None, precision: str, device: str, threads: int | None, read: str
     ) -> None:
-        self._arguments = (bundle, precision, device, threads)
+        self._arguments = (bundle, _each_tower(precision), device, threads)
         self._reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
 
     def load(self) -> Clip:
@@ -33,10 +34,23 @@ class ModelOptions:
         return load(*self._arguments, reading=self._reading)
 
 
+def _each_tower(precision: str) -> str | dict[str, str]:
+    """``int8``, or ``vision=int8,text=fp32``; a tower that is left out is ``auto``."""
+    if "=" not in precision:
+        return precision
+    named = dict(part.strip().partition("=")[::2] for part in precision.split(","))
+    return dict.fromkeys(TOWERS, "auto") | named
+
+
 def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a verb, which has a parameter ``bundle``, a loaded-on-demand ``model`` instead."""
 
-    @click.option("--precision", default="auto", show_default=True, help="Such as fp32.")
+    @click.option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        help="One the bundle has, such as int8; or one a tower: vision=int8,text=fp32.",
+    )
     @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
     @click.option("--threads", type=int, help="Default: the cores and quota this process has.")
     @click.option(

@@ -6,6 +6,7 @@ from typing import TypeVar
 import click
 from tqdm import tqdm
 
+from ..bundle import Bundle, Fidelity
 from ..results import Failure
 
 Item = TypeVar("Item")
@@ -40,3 +41,27 @@ def print_skipped(failures: Sequence[Failure]) -> None:
     """Names on stderr what could not be read, a line each."""
     for failure in failures:
         click.echo(f"skipped: {failure.reason}", err=True)
+
+
+def print_fidelity(bundle: Bundle, precision: str, fidelity: Fidelity) -> None:
+    """What a precision was found to be against fp32."""
+    forced = "; kept by force, under its floor" if fidelity.forced else ""
+    click.echo(f"{precision} against fp32 on {fidelity.data}{forced}")
+    header = ["tower", "how", "MB", "mean cosine", "1 %", "least", "in a batch", "speed"]
+    rows = [
+        [
+            name,
+            bundle.tower(precision, name).recipe,
+            f"{bundle.size(precision, name) / 1e6:.1f}",
+            f"{tower.mean_cosine:.5f}",
+            f"{tower.p1_cosine:.5f}",
+            f"{tower.min_cosine:.5f}",
+            f"{tower.batch_difference:.0e}",
+            "-" if tower.speed_ratio is None else f"{tower.speed_ratio:.2f}x",
+        ]
+        for name, tower in fidelity.towers.items()
+    ]
+    print_table(header, rows, right=6)
+    change = fidelity.recall1_change
+    recall = "" if change is None else f", recall@1 changed by {change:+.1f} points"
+    click.echo(f"nearest text the same for {fidelity.top1_agreement:.1%} of images{recall}")

@@ -1,0 +1,76 @@
+"""4-bit graphs: the smallest files. Weights in blocks, activations float at either end."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import ArrayLike
+
+from bareclip.bundle import ImageRecipe
+
+from ..graph import save
+from . import rounding
+from .int8 import product_of_bytes, weight_only
+from .observe import Observation
+from .products import Surgeon, Table, find_products, find_tables
+
+BLOCK = 32
+
+
+def write_int4(
+    source: Path, target: Path, image: ImageRecipe | None, observed: dict[str, Observation]
+) -> None:
+    """Writes a 4-bit copy of a float32 graph; pixels keep 8-bit weights.
+
+    Args:
+        source: The ``.onnx`` file.
+        target: The file to write, weights beside it.
+        image: The vision tower's recipe; None for the text tower.
+        observed: What came to the products in calibration; empty without.
+    """
+    model = ir.load(source)
+    surgeon = Surgeon(model)
+    for product in find_products(model):
+        pixels = product.bytes()
+        if image is not None and pixels is not None:
+            product_of_bytes(surgeon, product, pixels, image)
+        else:
+            weight_only(surgeon, product, 4, BLOCK, observed.get(product.name))
+    for table in find_tables(model):
+        _table(surgeon, table)
+    surgeon.prune()
+    save(model, target)
+
+
+def _table(surgeon: Surgeon, table: Table) -> None:
+    """A table of rows in blocks; only the rows that are looked up are unpacked.
+
+    A byte holds a number of the row's first half low, and one of its second half high.
+    """
+    rows, node = table.rows(), table.node
+    count, width = rows.shape
+    block = rounding.largest_block(width, BLOCK)
+    if width % block:
+        block = width
+    numbers, scales, zeros = rounding.fit(rows.reshape(-1, block), 4)
+    halves = np.pad(numbers.reshape(count, width), [(0, 0), (0, width % 2)]).reshape(count, 2, -1)
+
+    def add(op_type: str, *inputs: ir.Value, **attributes: int | str) -> ir.Value:
+        return surgeon.add(node, op_type, inputs, attributes)
+
+    def constant(name: str, value: ArrayLike) -> ir.Value:
+        return surgeon.constant(f"{table.name}.{name}", value)
+
+    pairs = table.look_up(surgeon, "int4", halves[:, 0] | (halves[:, 1] << 4))
+    low = add("BitwiseAnd", pairs, constant("low", np.uint8(15)))
+    high = add("BitShift", pairs, constant("shift", np.uint8(4)), direction="RIGHT")
+    joined = add("Concat", low, high, axis=-1)
+    if width % 2:
+        ends = [constant(name, [place]) for name, place in (("start", 0), ("end", width))]
+        joined = add("Slice", joined, *ends, constant("axis", [-1]))
+    whole = add("Cast", joined, to=int(ir.DataType.FLOAT))
+    grouped = add("Reshape", whole, constant("blocks", [0, 0, -1, block]))
+    zero = table.look_up(surgeon, "zero_points", zeros.reshape(count, -1, 1))
+    centred = add("Sub", grouped, add("Cast", zero, to=int(ir.DataType.FLOAT)))
+    scaled = add("Mul", centred, table.look_up(surgeon, "scales", scales.reshape(count, -1, 1)))
+    surgeon.replace(node.outputs[0], add("Reshape", scaled, constant("row", [0, 0, width])))
