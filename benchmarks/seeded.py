@@ -31,7 +31,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Sizes:
-    """A CLIPModel's sizes; the token table has as many rows as the tokenizer has ids."""
+    """A CLIPModel's sizes; ``vocabulary`` 0 gives the token table as many rows as ids."""
 
     vision: Tower
     image: int
@@ -41,13 +41,23 @@ class Sizes:
     embedding: int
     activation: str = "quick_gelu"
     legacy_end: bool = False
+    vocabulary: int = 0
 
+
+# Rows of CLIP's own token table, two fifths of a text tower; the tokenizer here knows fewer ids.
+_CLIP = 49408
 
 SIZES = {
     "tiny": Sizes(Tower(48, 96, 3, 3), 32, 8, Tower(32, 64, 2, 2), 24, 20),
-    "ViT-B/32": Sizes(Tower(768, 3072, 12, 12), 224, 32, Tower(512, 2048, 12, 8), 77, 512),
-    "ViT-B/16": Sizes(Tower(768, 3072, 12, 12), 224, 16, Tower(512, 2048, 12, 8), 77, 512),
-    "ViT-L/14": Sizes(Tower(1024, 4096, 24, 16), 224, 14, Tower(768, 3072, 12, 12), 77, 768),
+    "ViT-B/32": Sizes(
+        Tower(768, 3072, 12, 12), 224, 32, Tower(512, 2048, 12, 8), 77, 512, vocabulary=_CLIP
+    ),
+    "ViT-B/16": Sizes(
+        Tower(768, 3072, 12, 12), 224, 16, Tower(512, 2048, 12, 8), 77, 512, vocabulary=_CLIP
+    ),
+    "ViT-L/14": Sizes(
+        Tower(1024, 4096, 24, 16), 224, 14, Tower(768, 3072, 12, 12), 77, 768, vocabulary=_CLIP
+    ),
 }
 
 _WORDS = (  # noqa: SIM905
@@ -73,19 +83,19 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
     _write_json(folder / "tokenizer.json", tokenizer)
-    vocabulary = len(tokenizer["model"]["vocab"])
-    _write_json(folder / "config.json", config(sizes, vocabulary))
+    ids = len(tokenizer["model"]["vocab"])
+    _write_json(folder / "config.json", config(sizes, ids))
     _write_json(folder / "preprocessor_config.json", processor(sizes.image))
     tensors = {
         name: _weights(name, shape, seed).astype(dtype)
-        for name, shape in shapes(sizes, vocabulary).items()
+        for name, shape in shapes(sizes, sizes.vocabulary or ids).items()
     }
     save_file(tensors, folder / "model.safetensors")
     return folder
 
 
-def config(sizes: Sizes, vocabulary: int) -> dict[str, Any]:
-    """config.json."""
+def config(sizes: Sizes, ids: int) -> dict[str, Any]:
+    """config.json; ``ids`` is how many the tokenizer has."""
 
     def tower(t: Tower) -> dict[str, Any]:
         return {
@@ -97,7 +107,7 @@ def config(sizes: Sizes, vocabulary: int) -> dict[str, Any]:
             "projection_dim": sizes.embedding,
         }
 
-    end = 2 if sizes.legacy_end else vocabulary - 1
+    end = 2 if sizes.legacy_end else ids - 1
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -106,9 +116,9 @@ def config(sizes: Sizes, vocabulary: int) -> dict[str, Any]:
         | {"image_size": sizes.image, "patch_size": sizes.patch},
         "text_config": tower(sizes.text)
         | {
-            "vocab_size": vocabulary,
+            "vocab_size": sizes.vocabulary or ids,
             "max_position_embeddings": sizes.context,
-            "bos_token_id": vocabulary - 2,
+            "bos_token_id": ids - 2,
             "eos_token_id": end,
         },
     }

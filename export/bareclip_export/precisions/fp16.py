@@ -69,8 +69,7 @@ def _kept(model: ir.Model) -> set[ir.Node]:
     Those are a product of bytes with what follows it up to the first layer normalisation,
     and all that follows the last product.
     """
-    products = find_products(model)
-    first = [product.node for product in products if product.bytes() is not None]
+    first = [product.node for product in find_products(model) if product.bytes() is not None]
     kept = {cast for node in first if (cast := node.inputs[0].producer()) is not None}  # type: ignore[union-attr]
     waiting = list(first)
     while waiting:
@@ -78,11 +77,10 @@ def _kept(model: ir.Model) -> set[ir.Node]:
         if node.op_type != "LayerNormalization":
             kept.add(node)
             waiting += [use.node for value in node.outputs for use in value.uses()]
-    weighed = {product.node for product in products}
     makers = [value.producer() for value in model.graph.outputs]
     while makers:
         maker = makers.pop()
-        if maker is not None and maker not in weighed and maker not in kept:
+        if maker is not None and maker.op_type != "MatMul" and maker not in kept:
             kept.add(maker)
             makers += [value.producer() for value in maker.inputs if value is not None]
     return kept

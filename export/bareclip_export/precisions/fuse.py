@@ -110,7 +110,7 @@ def _replace_gelu(surgeon: Surgeon, erf: ir.Node) -> None:
 def _unsplit(value: ir.Value | None, perm: list[int]) -> tuple[ir.Value, int] | None:
     """What was cut into heads to give ``value``, and into how many."""
     transpose = _maker(value, "Transpose")
-    if transpose is None or transpose.attributes.get_ints("perm") != perm:
+    if transpose is None or list(transpose.attributes.get_ints("perm") or ()) != perm:
         return None
     reshape = _maker(transpose.inputs[0], "Reshape")
     if reshape is None or reshape.inputs[0] is None or not is_constant(reshape.inputs[1]):

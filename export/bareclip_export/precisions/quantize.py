@@ -180,16 +180,7 @@ def _write(
     report: Callable[[str], None],
 ) -> dict[str, str]:
     """Writes both towers into ``made``; returns how each was quantized."""
-    corpus = data.first(_CALIBRATED).corpus(bundle)
-    tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
-    ids = tokenizer.encode(corpus.texts, truncate=True)
-    batches: dict[str, list[NDArray[Any]]] = {
-        "vision": [
-            corpus.pixels[start : start + _IMAGE_BATCH]
-            for start in range(0, len(corpus.pixels), _IMAGE_BATCH)
-        ],
-        "text": [batch for _, batch in tokenizer.batches(ids, _TEXT_BATCH)],
-    }
+    inputs = batches(bundle, data)
     given = {
         "vision": bool(data.photos),
         "text": bool(data.texts or any(several for _, several in data.photos)),
@@ -201,20 +192,20 @@ def _write(
         image = bundle.image if tower == "vision" else None
         report(f"writing the {tower} tower in {precision}")
         if precision == "fp16":
-            write_fp16(source, target, batches[tower], scratch)
+            write_fp16(source, target, inputs[tower], scratch)
             recipes[tower] = "half precision, fused attention"
             continue
         observed: dict[str, Observation] = {}
         if given[tower]:
-            report(f"calibrating it on {sum(map(len, batches[tower]))} inputs")
-            observed = observe(source, batches[tower], scratch)
+            report(f"calibrating it on {sum(map(len, inputs[tower]))} inputs")
+            observed = observe(source, inputs[tower], scratch)
         if precision == "int4":
             write_int4(source, target, image, observed)
             recipes[tower] = "weights in 4-bit blocks"
             continue
         static: Sequence[str] = ()
         if observed:
-            static = [*choose_static(source, batches[tower][:_TRIED], observed, scratch)]
+            static = [*choose_static(source, inputs[tower][:_TRIED], observed, scratch)]
         write_int8(source, target, image, observed, static)
         recipes[tower] = (
             f"static for {len(static)} products, weights alone for {len(observed) - len(static)}"
@@ -222,6 +213,20 @@ def _write(
             else "weights alone, for want of calibration"
         )
     return recipes
+
+
+def batches(bundle: Bundle, data: Data) -> dict[str, list[NDArray[Any]]]:
+    """What calibration runs each tower on; built-in where the data has nothing for it."""
+    corpus = data.first(_CALIBRATED).corpus(bundle)
+    tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
+    ids = tokenizer.encode(corpus.texts, truncate=True)
+    return {
+        "vision": [
+            corpus.pixels[start : start + _IMAGE_BATCH]
+            for start in range(0, len(corpus.pixels), _IMAGE_BATCH)
+        ],
+        "text": [batch for _, batch in tokenizer.batches(ids, _TEXT_BATCH)],
+    }
 
 
 def _files(bundle: Bundle, folder: Path, tower: str, recipe: str) -> TowerFiles:
