@@ -88,7 +88,7 @@ def add(bundle: Bundle, name: str, write: Write, number: int) -> Bundle:
         write(tower, bundle.folder / base.graph, target)
         files = {f"{folder.name}/{p.name}": file_record(p) for p in folder.glob(f"{tower}.onnx*")}
         towers[tower] = TowerFiles(
-            f"{folder.name}/{target.name}", name, base.inputs, files, parity=None
+            f"{folder.name}/{target.name}", name, "1.22", base.inputs, files, parity=None
         )
     return dataclasses.replace(bundle, precisions=bundle.precisions | {name: towers})
 

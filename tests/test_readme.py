@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import bareclip
+from bareclip.bundle import Bundle
 from bareclip.cli.demo import PICTURES
+from bareclip_export.precisions.quantize import Data, quantize
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,7 +18,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("cat", "dog"):
         shutil.copy(PICTURES / f"{name}.png", tmp_path / f"{name}.jpg")
     shutil.copy(PICTURES / "dog-on-the-beach.png", tmp_path / "beach.jpg")
-    shutil.copytree(bareclip.load().bundle.folder, tmp_path / "clip-b32")
+    copy = shutil.copytree(bareclip.load().bundle.folder, tmp_path / "clip-b32")
+    quantize(Bundle.read(Path(copy)), "int8", Data([], []))
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names: dict[str, object] = {}

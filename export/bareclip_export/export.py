@@ -87,6 +87,7 @@ def export(
             towers[tower] = TowerFiles(
                 graph=f"{BASE}/{graph.name}",
                 recipe="float32",
+                onnxruntime="1.18",
                 inputs=("pixels",) if tower == "vision" else ("ids",),
                 files={
                     f"{BASE}/{path.name}": file_record(path)

@@ -118,11 +118,13 @@ class TowerFiles:
 
     Attributes:
         recipe: How its numbers are kept, in words.
+        onnxruntime: The oldest version that runs it, such as ``"1.18"``.
         parity: What fp32 was held to; other precisions have a ``Fidelity`` instead.
     """
 
     graph: str
     recipe: str
+    onnxruntime: str
     inputs: tuple[str, ...]
     files: dict[str, FileRecord]
     parity: Parity | None

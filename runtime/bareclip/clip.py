@@ -15,7 +15,7 @@ from .errors import BareclipError, BundleError, ImageError, TextError, VectorErr
 from .image_input import ImageInput, describe, is_one_image
 from .preprocess import Reading, pixels_ahead
 from .results import Failure, Hit, Item, PartialEmbeddings
-from .session import Device, Tower
+from .session import Device, Tower, check_version
 from .threads import default_threads
 from .tokenizer import Tokenizer
 from .zero_shot import Ensemble, LabelMatrix, Prediction, label_matrix, ranked
@@ -112,6 +112,8 @@ class Clip:
         device = Device.parse(options.device)
         precision = _precisions(bundle, options.precision, device)
         files = [bundle.tower(precision[tower], tower) for tower in TOWERS]
+        for tower in files:
+            check_version(tower.onnxruntime, str(bundle.folder / tower.graph))
         vision, text = (Tower.load(bundle.folder / f.graph, device, threads) for f in files)
         size, width = bundle.image.size, bundle.embedding_dim
         vision.check(files[0].graph, [[None, size, size, 3]], width)

@@ -212,6 +212,28 @@ def make_session(graph: Path, device: Device, threads: int) -> "onnxruntime.Infe
         ) from error
 
 
+def check_version(oldest: str, what: str) -> None:
+    """Refuses a graph that the installed ONNX Runtime is too old for.
+
+    Args:
+        oldest: Such as ``"1.22"``.
+        what: What messages call the graph.
+
+    Raises:
+        DeviceError: It is older.
+    """
+    installed = import_onnxruntime().__version__
+    if _numbers(installed) < _numbers(oldest):
+        raise DeviceError(
+            f"{what} needs ONNX Runtime {oldest} or newer, and {installed} is installed: "
+            "pip install -U onnxruntime, or use precision='fp32'"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:2]]
+
+
 def import_onnxruntime() -> Any:
     """The onnxruntime module.
 

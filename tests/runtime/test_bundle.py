@@ -177,3 +177,11 @@ def test_deep_json_and_nul_names(bundle: Path) -> None:
     (bundle / "bundle.json").write_text("[" * 100_000)
     with pytest.raises(BundleError, match="cannot read"):
         Bundle.read(bundle)
+
+
+def test_a_graph_for_a_newer_onnx_runtime_says_which(bundle: Path) -> None:
+    precisions = json.loads((bundle / "bundle.json").read_text())["precisions"]
+    precisions["fp32"]["text"]["onnxruntime"] = "99.1"
+    edit(bundle, {"precisions": precisions})
+    with pytest.raises(bareclip.DeviceError, match=r"text.onnx needs ONNX Runtime 99\.1 or newer"):
+        bareclip.load(bundle)

@@ -26,6 +26,9 @@ from .sensitivity import choose_static
 
 Precision = Literal["int8", "int4", "fp16"]
 
+# MatMulNBits has 8 bits since 1.22; MultiHeadAttention a bias for one query since 1.20.
+_OLDEST = {"int8": "1.22", "int4": "1.18", "fp16": "1.20"}
+
 # Photos that scales are taken from, and that the result is judged on.
 _CALIBRATED, _JUDGED = 128, 1000
 _FEWEST = 8
@@ -230,10 +233,11 @@ def batches(bundle: Bundle, data: Data) -> dict[str, list[NDArray[Any]]]:
 
 
 def _files(bundle: Bundle, folder: Path, tower: str, recipe: str) -> TowerFiles:
-    place = folder.relative_to(bundle.folder).as_posix()
+    place, precision = folder.relative_to(bundle.folder).as_posix(), folder.name
     return TowerFiles(
         graph=f"{place}/{tower}.onnx",
         recipe=recipe,
+        onnxruntime=_OLDEST[precision],
         inputs=bundle.tower(BASE, tower).inputs,
         files={
             f"{place}/{path.name}": file_record(path)
