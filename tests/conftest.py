@@ -1,6 +1,7 @@
 """Fixtures: checkpoints and bundles that tests make, and the longer checks' data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ import bareclip
 from bareclip_export.export import export
 
 from .variants import VARIANTS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Prepared towers of tests go nowhere near the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BARECLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session", params=list(VARIANTS))

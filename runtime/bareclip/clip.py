@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import similarity as scoring
-from .bundle import TOWERS, Bundle
+from .bundle import TOWERS, Bundle, TowerFiles
 from .errors import BareclipError, BundleError, ImageError, TextError, VectorError
 from .image_input import ImageInput, describe, is_one_image
+from .prepared import load_session
 from .preprocess import Reading, pixels_ahead
 from .results import Failure, Hit, Item, PartialEmbeddings
 from .session import Device, Tower, check_version
@@ -37,6 +38,7 @@ class Options:
     device: str = "auto"
     threads: int | None = None
     reading: Reading = "as_seen"
+    cache: bool = True
 
 
 def load(
@@ -45,6 +47,7 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     reading: Reading = "as_seen",
+    cache: bool = True,
 ) -> "Clip":
     """Loads a bundle.
 
@@ -60,6 +63,8 @@ def load(
             process may use and its container's CPU quota.
         reading: How pictures are read: ``"as_seen"`` by a person in a viewer, or
             ``"as_stored"``, as the reference processors do.
+        cache: Keep a copy of large towers as this machine's ONNX Runtime wants them, in the
+            user's cache, so that later processes start sooner and share their memory.
 
     Raises:
         BundleError: No bundle there, damaged, or without that precision.
@@ -68,7 +73,7 @@ def load(
     """
     # Not expanduser(), which raises where there is no such user.
     folder = DEMO if bundle is None else Path(os.path.expanduser(bundle)).absolute()  # noqa: PTH111
-    return Clip.load(folder, Options(precision, device, threads, reading))
+    return Clip.load(folder, Options(precision, device, threads, reading, cache))
 
 
 class Clip:
@@ -114,7 +119,7 @@ class Clip:
         files = [bundle.tower(precision[tower], tower) for tower in TOWERS]
         for tower in files:
             check_version(tower.onnxruntime, str(bundle.folder / tower.graph))
-        vision, text = (Tower.load(bundle.folder / f.graph, device, threads) for f in files)
+        vision, text = (_load_tower(bundle, f, device, threads, options.cache) for f in files)
         size, width = bundle.image.size, bundle.embedding_dim
         vision.check(files[0].graph, [[None, size, size, 3]], width)
         text.check(files[1].graph, [[None, None]], width)
@@ -299,6 +304,14 @@ class Clip:
         wanted = self.embed_texts([query]) if text else self.embed_images([query])  # type: ignore[list-item]
         scores = scoring.cosine(wanted, rows)[0]
         return [Hit(items[i], float(scores[i])) for i in scoring.top_k(scores, k)]
+
+
+def _load_tower(
+    bundle: Bundle, files: TowerFiles, device: Device, threads: int, cache: bool
+) -> Tower:
+    if cache and not device.on_cuda:
+        return Tower(load_session(bundle.folder, files, threads), device.name)
+    return Tower.load(bundle.folder / files.graph, device, threads)
 
 
 def _precisions(bundle: Bundle, wanted: str | Mapping[str, str], device: Device) -> dict[str, str]:

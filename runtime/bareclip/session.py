@@ -183,13 +183,23 @@ class Tower:
         return vectors
 
 
-def make_session(graph: Path, device: Device, threads: int) -> "onnxruntime.InferenceSession":
+def make_session(
+    graph: Path,
+    device: Device,
+    threads: int,
+    *,
+    optimize: bool = True,
+    save_to: Path | None = None,
+) -> "onnxruntime.InferenceSession":
     """A session as all of ours are; ``Tower.load`` checks where it landed.
 
     Args:
         graph: The ``.onnx`` file; its weights lie beside it.
         device: Where to run.
         threads: For one operator; operators run one after another.
+        optimize: False for a graph that was saved optimised.
+        save_to: Write the optimised graph, its weights packed for this CPU, to that file
+            and to its name with ``.data``.
 
     Raises:
         BundleError: ONNX Runtime cannot load the graph.
@@ -201,6 +211,17 @@ def make_session(graph: Path, device: Device, threads: int) -> "onnxruntime.Infe
     # Waiting threads that spin take the cores from image decoding and from neighbours:
     # on a shared host that was up to twice as slow.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if save_to is not None:
+        options.log_severity_level = 3  # it would warn that the file is for this machine
+        options.optimized_model_filepath = str(save_to)
+        for key, value in (
+            ("session.optimized_model_external_initializers_file_name", f"{save_to.name}.data"),
+            ("session.optimized_model_external_initializers_min_size_in_bytes", "1024"),
+            ("session.save_external_prepacked_constant_initializers", "1"),
+        ):
+            options.add_session_config_entry(key, value)
     if device.on_cuda and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     try:

@@ -23,15 +23,22 @@ class ModelOptions:
     """What ``with_model`` collected; loads the model when asked."""
 
     def __init__(
-        self, bundle: str | None, precision: str, device: str, threads: int | None, read: str
+        self,
+        bundle: str | None,
+        precision: str,
+        device: str,
+        threads: int | None,
+        read: str,
+        cache: bool,
     ) -> None:
         self._arguments = (bundle, _each_tower(precision), device, threads)
+        self._cache = cache
         self._reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
 
     def load(self) -> Clip:
         if self._arguments[0] is None:
             click.echo(DEMO_NOTICE, err=True)
-        return load(*self._arguments, reading=self._reading)
+        return load(*self._arguments, reading=self._reading, cache=self._cache)
 
 
 def _each_tower(precision: str) -> str | dict[str, str]:
@@ -60,10 +67,17 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Apply orientation and transparency as a viewer does, or as the reference does not.",
     )
+    @click.option("--cache/--no-cache", default=True, help="Of prepared towers: bareclip cache.")
     def wrapped(
-        bundle: str | None, precision: str, device: str, threads: int | None, read: str, **rest: Any
+        bundle: str | None,
+        precision: str,
+        device: str,
+        threads: int | None,
+        read: str,
+        cache: bool,
+        **rest: Any,
     ) -> Any:
-        return verb(model=ModelOptions(bundle, precision, device, threads, read), **rest)
+        return verb(model=ModelOptions(bundle, precision, device, threads, read, cache), **rest)
 
     wrapped.__doc__ = verb.__doc__
     wrapped.__name__ = verb.__name__

@@ -1,0 +1,56 @@
+"""bareclip cache: what is kept of prepared towers, and clearing it."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from .. import prepared
+from .options import json_option
+from .output import print_table
+
+
+@click.command()
+@click.option("--clear", is_flag=True, help="Remove all of it.")
+@json_option
+def cache(clear: bool, as_json: bool) -> None:
+    """Shows the prepared towers that make later processes start sooner.
+
+    They are made when a tower is first loaded, and the longest unused go when there are more
+    than 8 GB. BARECLIP_CACHE names another folder, or turns it off with `off`.
+
+    \b
+    bareclip cache
+    bareclip cache --clear
+    """
+    folder = prepared.cache_folder()
+    found = prepared.entries()
+    freed = prepared.clear() if clear else 0
+    if as_json:
+        listed = [
+            {"graph": e.graph, "onnxruntime": e.onnxruntime, "bytes": e.size, "used": e.used}
+            for e in found
+        ]
+        told = {"folder": folder and str(folder), "entries": listed, "freed_bytes": freed}
+        click.echo(json.dumps(told, indent=2))
+        return
+    if folder is None:
+        click.echo("the cache is off: BARECLIP_CACHE says so")
+        return
+    if clear:
+        click.echo(f"{folder}: removed {len(found)} towers, {freed / 1e6:.0f} MB")
+        return
+    total = sum(entry.size for entry in found)
+    click.echo(f"{folder}: {len(found)} towers, {total / 1e6:.0f} MB")
+    if found:
+        rows = [
+            [
+                str(Path(*Path(entry.graph).parts[-3:])),
+                entry.onnxruntime,
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)),
+                f"{entry.size / 1e6:.0f}",
+            ]
+            for entry in found
+        ]
+        print_table(["tower", "ONNX Runtime", "last used", "MB"], rows)
