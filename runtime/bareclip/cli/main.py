@@ -15,6 +15,7 @@ from PIL import Image
 
 from .. import __version__
 from ..errors import BareclipError
+from .bench import bench
 from .cache import cache
 from .classify import classify
 from .demo import demo
@@ -60,7 +61,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (cache, classify, demo, embed, evaluate, info, similarity, verify):
+for _command in (bench, cache, classify, demo, embed, evaluate, info, similarity, verify):
     commands.add_command(_command)
 
 

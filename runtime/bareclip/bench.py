@@ -1,0 +1,276 @@
+"""How fast a bundle answers here: latency, throughput, and where the time goes.
+
+Every figure is a median over repeats, which go on until the median's 95 % confidence interval
+is within 5 % of it or time is up; the interval that was reached is reported beside it.
+"""
+
+import io
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .bundle import TOWERS, Bundle
+from .errors import DeviceError
+from .image_input import open_image
+from .preprocess import pixels
+from .samples import TEXTS, drawn_pixels
+from .session import CUDA, Device, Tower, import_onnxruntime
+from .threads import default_threads
+from .tokenizer import Tokenizer
+from .zero_shot import LabelMatrix
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+LABELS = 1000
+_PHOTO = (640, 480)
+_WARM_UP = 3
+_FEWEST = 5
+_PRECISE = 0.05
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Repeats of one piece of work, in milliseconds.
+
+    Attributes:
+        p50, p90, p99: Percentiles.
+        repeats: How many there were.
+        uncertainty: Half the 95 % confidence interval of the median, as a share of it.
+    """
+
+    p50: float
+    p90: float
+    p99: float
+    repeats: int
+    uncertainty: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Throughput of a tower at a batch size and a number of threads."""
+
+    tower: str
+    batch: int
+    threads: int
+    per_second: float
+    uncertainty: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One precision on one device.
+
+    Attributes:
+        image, text: One at a time, from the file's bytes or the string to the vector.
+        rates: Of the towers alone.
+    """
+
+    precision: str
+    device: str
+    image: Timing
+    text: Timing
+    rates: list[Rate]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured, and on what.
+
+    Attributes:
+        machine: CPU, cores, versions.
+        stages: Step of the way -> milliseconds, of what is the same at every precision.
+        cases: A precision and device each.
+        stolen: Share of the time that the machine's host gave to others; None where unknown.
+    """
+
+    bundle: str
+    machine: dict[str, str]
+    stages: dict[str, float]
+    cases: list[Case]
+    stolen: float | None
+
+
+def run(
+    bundle: Bundle,
+    seconds: float = 1.0,
+    report: Callable[[str], None] = lambda message: None,
+) -> Report:
+    """Measures every precision of a bundle, wherever it runs.
+
+    Args:
+        bundle: To be measured.
+        seconds: Most for one figure.
+        report: Told each step in a line.
+    """
+    before = _steal()
+    tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
+    photo = _photo()
+    report("decoding, resizing, tokenizing, scoring")
+    stages = _stages(bundle, tokenizer, photo, seconds)
+    cases = []
+    for precision in bundle.precisions:
+        for device in _devices(precision):
+            report(f"{precision} on {device.name}")
+            cases.append(_case(bundle, precision, device, tokenizer, photo, seconds))
+    return Report(bundle.name, machine(), stages, cases, _stolen(before, _steal()))
+
+
+def measure(work: Callable[[], object], seconds: float) -> Timing:
+    """Times some work, after a warm-up, until the median is certain enough.
+
+    Args:
+        work: To be repeated.
+        seconds: When to stop in any case, with at least a few repeats.
+    """
+    for _ in range(_WARM_UP):
+        work()
+    times: list[float] = []
+    started = time.perf_counter()
+    while True:
+        begun = time.perf_counter()
+        work()
+        ended = time.perf_counter()
+        times.append(1000 * (ended - begun))
+        enough = len(times) >= _FEWEST and (
+            ended - started > seconds or (len(times) % 10 == 0 and uncertainty(times) < _PRECISE)
+        )
+        if enough:
+            break
+    p50, p90, p99 = (float(p) for p in np.percentile(times, (50, 90, 99)))
+    return Timing(p50, p90, p99, len(times), uncertainty(times))
+
+
+def uncertainty(times: Sequence[float]) -> float:
+    """Half the median's 95 % confidence interval, as a share of the median.
+
+    From order statistics, whatever the distribution: the ranks n/2 -+ 1.96 sqrt(n)/2
+    (Conover, Practical Nonparametric Statistics, section 3.2).
+    """
+    ordered = sorted(times)
+    reach = 1.96 * len(ordered) ** 0.5 / 2
+    low = max(int(len(ordered) / 2 - reach), 0)
+    high = min(int(len(ordered) / 2 + reach), len(ordered) - 1)
+    return (ordered[high] - ordered[low]) / 2 / median(ordered)
+
+
+def machine() -> dict[str, str]:
+    """CPU, cores and versions, for a report that others may want to repeat."""
+    facts = {
+        "cpu": _cpu_name(),
+        "cores": str(default_threads()),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "onnxruntime": import_onnxruntime().__version__,
+    }
+    for package in ("bareclip", "numpy", "pillow", "tokenizers"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "unknown"
+    return facts
+
+
+def _case(
+    bundle: Bundle,
+    precision: str,
+    device: Device,
+    tokenizer: Tokenizer,
+    photo: bytes,
+    seconds: float,
+) -> Case:
+    graphs = {t: bundle.folder / bundle.tower(precision, t).graph for t in TOWERS}
+    own = default_threads()
+
+    def load(tower: str, threads: int) -> Tower:
+        return Tower.load(graphs[tower], device, threads)
+
+    def one_image(vision: Tower) -> Timing:
+        return measure(lambda: vision.run(pixels(photo, bundle.image, "as_seen")[None]), seconds)
+
+    def one_text(text: Tower) -> Timing:
+        return measure(lambda: text.run(_texts(tokenizer, 1)), seconds)
+
+    def rate(tower: Tower, name: str, threads: int, batch: int) -> Rate:
+        images = name == "vision"
+        given = drawn_pixels(bundle.image.size, batch) if images else _texts(tokenizer, batch)
+        timing = measure(lambda: tower.run(given), seconds)
+        return Rate(name, batch, threads, 1000 * batch / timing.p50, timing.uncertainty)
+
+    image, words = one_image(load("vision", own)), one_text(load("text", own))
+    rates = []
+    for threads in sorted({1, own}) if device.name == "cpu" else [own]:
+        for name in TOWERS:
+            tower = load(name, threads)
+            rates += [rate(tower, name, threads, batch) for batch in BATCHES]
+    return Case(precision, device.name, image, words, rates)
+
+
+def _texts(tokenizer: Tokenizer, count: int) -> NDArray[np.int64]:
+    [(_, ids)] = tokenizer.batches(tokenizer.encode(TEXTS[:1] * count, truncate=True), count)
+    return ids
+
+
+def _stages(bundle: Bundle, tokenizer: Tokenizer, photo: bytes, seconds: float) -> dict[str, float]:
+    vectors = np.random.default_rng(0).standard_normal((1, LABELS, bundle.embedding_dim))
+    labels = LabelMatrix(tuple(map(str, range(LABELS))), vectors.astype(np.float32))
+    decode = measure(lambda: open_image(photo).load(), seconds).p50
+    whole = measure(lambda: pixels(photo, bundle.image, "as_seen"), seconds).p50
+    return {
+        f"decode a {_PHOTO[0]}x{_PHOTO[1]} JPEG": decode,
+        "resize and crop it": max(whole - decode, 0.0),
+        "tokenize a text": measure(lambda: tokenizer.encode(TEXTS[:1], True), seconds).p50,
+        f"score it among {LABELS} labels": measure(
+            lambda: labels.probabilities(labels.vectors[0, :1], bundle.scoring), seconds
+        ).p50,
+    }
+
+
+def _devices(precision: str) -> list[Device]:
+    names = ["cpu", *(["cuda"] if CUDA in import_onnxruntime().get_available_providers() else [])]
+    found = []
+    for device in (Device(name, required=True) for name in names):
+        try:
+            device.check_precision(precision)
+        except DeviceError:
+            continue
+        found.append(device)
+    return found
+
+
+def _photo() -> bytes:
+    """A JPEG such as cameras and the web have, drawn."""
+    file = io.BytesIO()
+    Image.fromarray(drawn_pixels(_PHOTO[0], 1)[0, : _PHOTO[1]]).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _steal() -> tuple[int, int] | None:
+    """Ticks stolen by the host, and all ticks, since the machine started."""
+    try:
+        first = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+        ticks = [int(tick) for tick in first.split()[1:]]
+    except (OSError, ValueError):
+        return None
+    return (ticks[7], sum(ticks[:8])) if len(ticks) > 7 else None
+
+
+def _stolen(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1])

@@ -1,0 +1,92 @@
+"""bareclip bench: what it measures, that it stops, and what it shows."""
+
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bareclip import bench
+from bareclip.bundle import Bundle
+from bareclip_export.precisions.quantize import Data, quantize
+from tests.runtime.test_cli import run
+
+
+def test_percentiles_are_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    durations = iter([9.0] * 3 + [0.010] * 90 + [0.050] * 200)  # the warm-up is slow
+
+    def work() -> None:
+        clock[0] += next(durations)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    steady = bench.measure(work, seconds=100)
+    assert (steady.p50, steady.p99) == (pytest.approx(10), pytest.approx(10))
+    assert steady.uncertainty == pytest.approx(0, abs=1e-9)
+    assert steady.repeats == 10  # certain enough
+
+
+def test_it_stops_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, rng = [0.0], np.random.default_rng(0)
+
+    def work() -> None:
+        clock[0] += float(rng.exponential(0.1))
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    noisy = bench.measure(work, seconds=3)
+    assert 15 < noisy.repeats < 60
+    assert noisy.uncertainty > 0.05
+    assert noisy.p50 < noisy.p90 < noisy.p99
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        times = rng.exponential(1.0, 60)
+        middle, reach = np.median(times), bench.uncertainty(times) * np.median(times)
+        held += abs(middle - np.log(2)) <= reach * 1.3  # the interval is not symmetric
+    assert 0.9 < held / 400 <= 1
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import shutil
+
+    folder = Path(shutil.copytree(bundles["tiny"], tmp_path_factory.mktemp("bench") / "bundle"))
+    made = quantize(Bundle.read(folder), "int8", Data([], []))
+    quantize(made, "fp16", Data([], []))
+    return folder
+
+
+def test_every_precision_that_runs_here_is_measured(bundle: Path) -> None:
+    report = bench.run(Bundle.read(bundle), seconds=0.001)
+    assert [(case.precision, case.device) for case in report.cases] == [
+        ("fp32", "cpu"),
+        ("int8", "cpu"),
+    ]
+    for case in report.cases:
+        assert case.image.p50 > 0
+        assert {rate.tower for rate in case.rates} == {"vision", "text"}
+        assert {rate.batch for rate in case.rates} == set(bench.BATCHES)
+        assert all(rate.per_second > 0 for rate in case.rates)
+    assert len(report.stages) == 4
+    assert report.machine["onnxruntime"]
+    assert report.stolen is None or 0 <= report.stolen <= 1
+
+
+def test_the_command(bundle: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "bench.png"
+    found = run("bench", bundle, "--seconds", "0.001", "--plot", plot)
+    for text in ("Images a second", "int8", "p99", "resize and crop it"):
+        assert text in found.stdout
+    image = Image.open(io.BytesIO(plot.read_bytes()))
+    assert image.size == (1200, 840)
+    told = json.loads(run("bench", "--json", "--seconds", "0.001").stdout)
+    assert told["bundle"] == "bareclip-demo"
+    assert told["cases"][0]["rates"][0].keys() >= {"per_second", "uncertainty"}
+    complaint = run("bench", "--plot", tmp_path / "none" / "x.png", code=1).stderr
+    assert "give a .png file in a folder that exists" in complaint
