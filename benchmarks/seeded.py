@@ -67,7 +67,11 @@ _WORDS = (  # noqa: SIM905
 
 
 def write_checkpoint(
-    folder: Path, sizes: Sizes = SIZES["tiny"], seed: int = 0, dtype: Any = np.float32
+    folder: Path,
+    sizes: Sizes = SIZES["tiny"],
+    seed: int = 0,
+    dtype: Any = np.float32,
+    tokenizer: Path | None = None,
 ) -> Path:
     """Writes a checkpoint: config, processor, tokenizer and weights.
 
@@ -76,14 +80,15 @@ def write_checkpoint(
         sizes: Of the model.
         seed: Of the weights.
         dtype: Of the weights on disk.
+        tokenizer: A tokenizer.json to take, such as CLIP's own; None makes a small one.
 
     Returns:
         ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer()
-    _write_json(folder / "tokenizer.json", tokenizer)
-    ids = len(tokenizer["model"]["vocab"])
+    found = json.loads(tokenizer.read_text("utf-8")) if tokenizer else make_tokenizer()
+    _write_json(folder / "tokenizer.json", found)
+    ids = len(found["model"]["vocab"])
     _write_json(folder / "config.json", config(sizes, ids))
     _write_json(folder / "preprocessor_config.json", processor(sizes.image))
     tensors = {
@@ -283,5 +288,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json, such as CLIP's own")
     arguments = parser.parse_args()
-    print(write_checkpoint(arguments.folder, SIZES[arguments.size], arguments.seed))
+    sizes, tokenizer = SIZES[arguments.size], arguments.tokenizer
+    print(write_checkpoint(arguments.folder, sizes, arguments.seed, tokenizer=tokenizer))
