@@ -126,7 +126,7 @@ def main() -> None:
         },
     }
     for runner in runners:
-        runner.process.stdin.close()  # type: ignore[union-attr]
+        runner.process.communicate()  # closes its input, which ends it
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(table(report))
@@ -203,7 +203,7 @@ def _start(
         ready = _ask(process, setup)
     except (OSError, ValueError) as error:
         process.kill()
-        process.wait()
+        process.communicate()
         failed[name] = f"{error}; its own message is above"
         return []
     print(f"{name} is ready", file=sys.stderr)

