@@ -116,11 +116,13 @@ def measure(saved: SavedModel, font: Path, other_font: Path | None) -> dict[str,
     painter = Painter(book, side, TRAINING)
     validation = splits.validation_pictures(book, concepts, EACH, side)
     renderings = splits.rendering_pictures(book, concepts, EACH, side)
+    newest = splits.newest_pictures(book, concepts, EACH, side)
     animals = splits.animal_pictures(book, concepts, ANIMALS_EACH, side)
     scores = {
         "validation, all names": score_labelled(saved, validation, everything),
         "renderings, 200 names": score_labelled(saved, renderings, plain),
         "renderings, all names": score_labelled(saved, renderings, everything),
+        "newest backgrounds, 200 names": score_labelled(saved, newest, plain),
         "counted shapes": score_questions(saved, questions.ask_counted(painter, EACH)),
         "counted shapes, number only": score_questions(
             saved, questions.ask_how_many(painter, EACH)
@@ -139,6 +141,10 @@ def measure(saved: SavedModel, font: Path, other_font: Path | None) -> dict[str,
     return scores
 
 
+def _rounded(score: Score) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in vars(score).items()}
+
+
 @click.command()
 @click.option("--model", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--font", type=click.Path(exists=True, path_type=Path), required=True)
@@ -147,7 +153,8 @@ def measure(saved: SavedModel, font: Path, other_font: Path | None) -> dict[str,
 def main(model: Path, font: Path, other_font: Path | None, out: Path) -> None:
     """Writes the figures of MODEL to OUT as JSON and prints them."""
     scores = measure(SavedModel.load(model), font, other_font)
-    out.write_text(json.dumps({name: vars(score) for name, score in scores.items()}, indent=2))
+    rounded = {name: _rounded(score) for name, score in scores.items()}
+    out.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
     for name, score in scores.items():
         click.echo(
             f"{name:32} single {score.single:6.1%}  ensemble {score.ensemble:6.1%}"

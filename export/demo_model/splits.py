@@ -2,6 +2,7 @@
 
 * validation: training's ranges, other seeds; the only split training looks at.
 * renderings: sizes, turns and backgrounds that training never shows (`draw.HELD_OUT`).
+* newest backgrounds: the same on rings and bricks alone, which no earlier model met either.
 * other artist: the same things drawn by another font, in training's ranges.
 
 Held-out combinations are in `questions`.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from demo_model.concepts import Concept
 from demo_model.draw import HELD_OUT, TRAINING, finish, place
 from demo_model.layout import draw_pose
 
-VALIDATION_SEED, RENDERING_SEED, ARTIST_SEED, ANIMAL_SEED = 101, 302, 103, 304
+VALIDATION_SEED, RENDERING_SEED, ARTIST_SEED, ANIMAL_SEED, NEWEST_SEED = 101, 302, 103, 304, 305
 
 ANIMALS = ("cat", "dog", "bird", "fish")
 EVERYDAY = (*ANIMALS, "sunset", "ocean", "car", "flower")
@@ -80,6 +81,14 @@ def rendering_pictures(
 ) -> list[Labelled]:
     """Draws held-out renderings."""
     return draw_split(Painter(book, side, HELD_OUT), concepts, each, RENDERING_SEED)
+
+
+def newest_pictures(
+    book: SpriteBook, concepts: Sequence[Concept], each: int, side: int
+) -> list[Labelled]:
+    """Draws held-out renderings on the backgrounds that were added last."""
+    ranges = replace(HELD_OUT, backgrounds=("rings", "bricks"))
+    return draw_split(Painter(book, side, ranges), concepts, each, NEWEST_SEED)
 
 
 def animal_pictures(
