@@ -19,7 +19,9 @@ from .classify import classify
 from .demo import demo
 from .embed import embed
 from .evaluate import evaluate
+from .index import index
 from .info import info
+from .search import search
 from .similarity import similarity
 from .verify import verify
 
@@ -59,7 +61,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (classify, demo, embed, evaluate, info, similarity, verify):
+for _command in (classify, demo, embed, evaluate, index, info, search, similarity, verify):
     commands.add_command(_command)
 
 
