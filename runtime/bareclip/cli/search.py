@@ -8,7 +8,7 @@ import click
 from ..errors import BareclipError
 from ..files import replacing
 from ..index import Index
-from ..index.photo_index import Query
+from ..index.query import Query
 from ..index.render import Answer, page, printable, sheet
 from ..templates import read_lines
 from .options import bundle_option, device_option, json_option, load_indexed, threads_option

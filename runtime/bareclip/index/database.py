@@ -1,6 +1,7 @@
-"""The SQLite file of a store: its tables, its format version, its one writer."""
+"""The SQLite file of a store: its tables, its format version, its one writer, its neighbours."""
 
 import contextlib
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -138,3 +139,24 @@ def explained(path: Path) -> Iterator[None]:
             f"cannot use {path} as a photo index: {error}; check the file and its folder, "
             "or index into a new file"
         ) from error
+
+
+def is_store_file(name: str, store: Path) -> bool:
+    """Whether a file beside ``store`` belongs to it: itself, SQLite's, or a derived one."""
+    own = r"(-wal|-shm|-journal|\.lock|\.lock-journal|\.vectors|\.[0-9a-f]{16}-\d+\.hnsw)?"
+    return _matches(store, own, name) or _is_leftover(name, store)
+
+
+def remove_leftovers(store: Path) -> None:
+    """Removes what was being written beside a store when a process was killed."""
+    for path in store.parent.iterdir():
+        if _is_leftover(path.name, store):
+            path.unlink(missing_ok=True)
+
+
+def _is_leftover(name: str, store: Path) -> bool:
+    return _matches(store, r"\.(.+\.)?[0-9a-f]{8}\.part(-wal|-shm|-journal)?", name)
+
+
+def _matches(store: Path, pattern: str, name: str) -> bool:
+    return re.fullmatch(re.escape(store.name) + pattern, name) is not None

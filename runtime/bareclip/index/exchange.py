@@ -86,6 +86,8 @@ def _write_npy(store: Store, path: Path, items: list[tuple[str, str | None]]) ->
 def _read_npy(path: Path, made_by: Fingerprint) -> Iterator[Rows]:
     vectors = np.load(path, mmap_mode="r")
     described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if not isinstance(described, dict):
+        raise ValueError(f"{path.with_suffix('.json')} holds no object")
     _check_model(described.get(_MODEL), made_by)
     ids, metadata = described["ids"], described.get("metadata")
     if len(ids) != len(vectors) or len(metadata or ids) != len(ids):

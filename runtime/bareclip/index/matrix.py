@@ -12,7 +12,6 @@ the store has more; when that becomes much, the file is made anew.
 """
 
 import contextlib
-import glob
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +80,6 @@ def load(store: Store, tidy: bool) -> Matrix:
         [*saved.parts, added],
         None if alive.all() else alive,
     )
-
-
-def remove_leftovers(store: Store) -> None:
-    """Removes what was being written beside the store when a process was killed."""
-    for part in store.path.parent.glob(f"{glob.escape(store.path.name)}.*.part"):
-        part.unlink(missing_ok=True)
 
 
 def _path(store: Store) -> Path:

@@ -6,26 +6,25 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..clip import Clip
 from ..errors import StoreError, VectorError
-from ..image_input import ImageInput
 from ..results import IndexHit
-from ..similarity import Floats, normalize
+from ..similarity import Floats
 from . import exact as exact_search
 from . import matrix as matrices
+from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
 from .graph import Graph
 from .matrix import Matrix
+from .query import Query, file_key, query_rows, unit_rows
 from .store import Store
 from .sync import FileFailure, Report, SyncReport, sync
-
-Query: TypeAlias = str | ImageInput | NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -141,11 +140,15 @@ class Index:
             StoreError: The folder cannot be listed, or is empty where photos are known;
                 another process is writing; no room is left. What was done is kept.
         """
-        clip = self._model()
+        if self._clip is None:
+            raise StoreError(
+                f"{self.path} was opened without a model; "
+                "open it with one: bareclip.Index.open(path, bareclip.load(bundle))"
+            )
         place = Path(os.path.expanduser(folder))  # noqa: PTH111
         with self._lock, self._store.writing():
-            matrices.remove_leftovers(self._store)
-            done = sync(self._store, clip, place, prune, report)
+            remove_leftovers(self.path)
+            done = sync(self._store, self._clip, place, prune, report)
             with self._store.reading():
                 self._matrix = matrices.load(self._store, tidy=True)
         return done
@@ -167,7 +170,7 @@ class Index:
             VectorError: Vectors, ids or metadata that do not fit.
             StoreError: Another process is writing, or no room is left.
         """
-        rows = self._unit_rows(vectors)
+        rows = unit_rows(vectors, self.made_by.width)
         given = metadata if metadata is not None else [None] * len(ids)
         if not len(ids) == len(rows) == len(given):
             raise VectorError(
@@ -228,10 +231,11 @@ class Index:
         """As ``search``, for several queries in one pass over the vectors."""
         if k < 0:
             raise VectorError(f"k is {k}; it must be 0 or more")
-        rows = self._embed(queries)
+        rows = query_rows(queries, self._clip, self.made_by.width)
         with self._lock, self._store.reading():
             matrix = self._current_matrix()
-            itself = [self._id_of(query) for query in queries]
+            keys = [file_key(query) for query in queries]
+            itself = [None if key is None else self._store.id_of_file(key) for key in keys]
             # One more, where the query's own file may be found and is left out.
             wanted = k + any(item is not None for item in itself)
             if approximate and under is None:
@@ -291,52 +295,6 @@ class Index:
             count += len(ids)
         return count
 
-    def _model(self) -> Clip:
-        if self._clip is None:
-            raise StoreError(
-                f"{self.path} was opened without a model; "
-                "open it with one: bareclip.Index.open(path, bareclip.load(bundle))"
-            )
-        return self._clip
-
-    def _unit_rows(self, vectors: ArrayLike) -> Floats:
-        rows = np.asarray(vectors)
-        width = self.made_by.width
-        if rows.ndim != 2 or rows.shape[1] != width or rows.dtype.kind not in "fiu":
-            raise VectorError(f"vectors are {rows.dtype} {rows.shape}; give (N, {width}) numbers")
-        lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-        if not np.isfinite(lengths).all() or not lengths.all():
-            raise VectorError("a vector is zero or not finite; it has no direction to compare")
-        # Those of length 1 keep their bits, and come back from an export as they were.
-        unit = np.abs(lengths - 1) < 1e-5
-        return np.where(unit[:, None], rows, normalize(rows)).astype(np.float32)
-
-    def _embed(self, queries: Sequence[Query]) -> Floats:
-        """(Q, D) float32 or, where a query is a vector of float64, float64."""
-        texts = {i: query for i, query in enumerate(queries) if isinstance(query, str)}
-        vectors = {
-            i: query
-            for i, query in enumerate(queries)
-            if isinstance(query, np.ndarray) and query.dtype.kind == "f"
-        }
-        images = [i for i in range(len(queries)) if i not in texts and i not in vectors]
-        rows = np.empty((len(queries), self.made_by.width))
-        for i, vector in vectors.items():
-            rows[i] = normalize(self._checked(vector))
-        if texts:
-            rows[list(texts)] = self._model().embed_texts(texts.values())
-        if images:
-            given = cast("list[ImageInput]", [queries[i] for i in images])
-            rows[images] = self._model().embed_images(given)
-        return rows
-
-    def _checked(self, vector: NDArray[Any]) -> NDArray[Any]:
-        if vector.shape != (self.made_by.width,) or not np.isfinite(vector).all():
-            raise VectorError(
-                f"a query vector is {vector.shape}; give ({self.made_by.width},) finite numbers"
-            )
-        return vector
-
     def _current_matrix(self) -> Matrix:
         if self._matrix is None or self._matrix.state != self._store.state():
             self._matrix = matrices.load(self._store, tidy=False)
@@ -365,11 +323,6 @@ class Index:
             order = np.lexsort((places, -scores))
             found.append((places[order], scores[order]))
         return found
-
-    def _id_of(self, query: Query) -> int | None:
-        if isinstance(query, str) or not isinstance(query, os.PathLike):
-            return None
-        return self._store.id_of_file(os.path.realpath(os.fsencode(query)))
 
     def _hits(
         self,

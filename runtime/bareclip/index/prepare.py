@@ -1,5 +1,6 @@
 """One file of a folder: its content's checksum, its dimensions, its pixels."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Set
@@ -20,6 +21,10 @@ from .store import FileRow, Status
 
 # Scans of a gigabyte exist, sparse files of a terabyte too; and what passes is read twice.
 MAX_FILE_BYTES = 1 << 30
+
+# Decoders raise OSError without a number, or seek where a hostile file sends them; others
+# are of the disk, and may be gone the next time.
+_BYTES_AT_FAULT = {None, errno.EINVAL, errno.EOVERFLOW}
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ def prepare(
         with Path(os.fsdecode(file.path)).open("rb") as opened:
             return _look_into(file, opened, recipe, made_by, known)
     except OSError as error:
-        # Decoders raise OSError too, without a number: then the bytes are at fault.
-        status: Status = "failed" if error.errno is None else "unreadable"
+        status: Status = "failed" if error.errno in _BYTES_AT_FAULT else "unreadable"
         return _prepared(file, status, error.strerror or reason(error))
     except Exception as error:  # Decoders raise nearly anything on hostile files.
         return _prepared(file, "failed", reason(error))

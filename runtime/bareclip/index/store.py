@@ -8,7 +8,6 @@ used twice. So an id that a derived file knows still means the same vector.
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -286,9 +285,3 @@ class Store:
         return self._db.execute(
             "SELECT path, reason FROM items WHERE status IN ('failed', 'unreadable') ORDER BY path"
         ).fetchall()
-
-
-def is_store_file(name: str, store: Path) -> bool:
-    """Whether a file beside ``store`` belongs to it: itself, SQLite's, or a derived one."""
-    own = r"(-wal|-shm|-journal|\.lock|\.lock-journal|\.vectors|\..+\.(hnsw|part))?"
-    return re.fullmatch(re.escape(store.name) + own, name) is not None

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from ..clip import IMAGE_BATCH, Clip
 from ..errors import StoreError
 from ..preprocess import in_threads
+from .database import is_store_file
 from .prepare import Prepared, prepare
 from .scan import FoundFile, Scan, scan
-from .store import KnownFile, Store, is_store_file
+from .store import KnownFile, Store
 
 # Files that cost no embedding are written this many at a time.
 _BATCH = 64
