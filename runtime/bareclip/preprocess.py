@@ -70,14 +70,24 @@ def opened_pixels(image: Image.Image, recipe: ImageRecipe, reading: Reading) -> 
     return np.asarray(_geometry(rgb, recipe))
 
 
-def decode_small(image: Image.Image, recipe: ImageRecipe) -> None:
-    """Has an opened, undecoded JPEG decoded at 1/2, 1/4 or 1/8 where that leaves enough.
+def shrink(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+    """Decodes an opened JPEG at 1/2, 1/4 or 1/8 and resizes it, where that leaves enough.
 
-    Enough is ``DRAFT_MARGIN`` times the resized picture. The decoder then leaves out the
+    Enough is ``DRAFT_MARGIN`` times the resized picture. The decoder then leaves out
     frequencies that resizing would remove: most of the time that a large photo takes.
+
+    Returns:
+        A picture of the size that ``opened_pixels`` would resize to, not yet turned
+        upright; or the same image, where it is no JPEG or not large enough.
     """
-    width, height = resized_size(image.width, image.height, recipe)
-    image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+    whole = image.size
+    width, height = resized_size(*whole, recipe)
+    drafted = image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+    if drafted is None or image.size == whole:
+        return image
+    # The last row and column may be more than the picture holds: a whole pixel for a part.
+    _, box = drafted
+    return image.resize((width, height), _filter(recipe), box)
 
 
 def reason(error: Exception) -> str:
@@ -173,7 +183,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _geometry(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
-    filter_ = Image.Resampling[recipe.interpolation.upper()]
     width, height = resized_size(image.width, image.height, recipe)
     if width * height > MAX_CANVAS_PIXELS:
         raise ImageError(
@@ -181,10 +190,14 @@ def _geometry(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
             f"would be {width}x{height}, over {MAX_CANVAS_PIXELS:,} pixels; crop it first"
         )
     if (width, height) != image.size:
-        image = image.resize((width, height), filter_)
+        image = image.resize((width, height), _filter(recipe))
     offset = _half_floor if recipe.crop_offset == "floor" else _half_round
     left, top = offset(width - recipe.size), offset(height - recipe.size)
     return image.crop((left, top, left + recipe.size, top + recipe.size))
+
+
+def _filter(recipe: ImageRecipe) -> Image.Resampling:
+    return Image.Resampling[recipe.interpolation.upper()]
 
 
 def resized_size(width: int, height: int, recipe: ImageRecipe) -> tuple[int, int]:

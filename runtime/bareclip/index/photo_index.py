@@ -293,6 +293,8 @@ class Index:
         for ids, vectors, metadata in read_vectors(Path(path), self.made_by):
             self.add(ids, vectors, metadata)
             count += len(ids)
+        with self._lock, self._store.reading():
+            self._matrix = matrices.load(self._store, tidy=True)
         return count
 
     def _current_matrix(self) -> Matrix:

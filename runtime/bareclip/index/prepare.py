@@ -14,7 +14,7 @@ from PIL import UnidentifiedImageError
 
 from ..bundle import ImageRecipe
 from ..image_input import identify, image_endings, is_disguised
-from ..preprocess import decode_small, opened_pixels, reason
+from ..preprocess import opened_pixels, reason, shrink
 from .fingerprint import Fingerprint
 from .scan import FoundFile
 from .store import FileRow, Status
@@ -92,7 +92,7 @@ def _look_into(
     if content in known:
         return _prepared(file, "embedded", None, content)
     if made_by.decoding == "scaled":
-        decode_small(image, recipe)
+        image = shrink(image, recipe)
     pixels = opened_pixels(image, recipe, made_by.reading)
     return _prepared(file, "embedded", None, content, dimensions, pixels)
 
