@@ -62,8 +62,9 @@ class Graph:
         if older:
             index.load(str(older[-1]))
         _update(index, matrix)
-        # Where it cannot be kept, it has to be made again next time.
-        with contextlib.suppress(OSError):
+        # Where it cannot be kept, it has to be made again next time. usearch, which writes
+        # the file, says RuntimeError when the disk is full.
+        with contextlib.suppress(OSError, RuntimeError):
             with replacing(path) as file:
                 index.save(file.name)
             for other in older:

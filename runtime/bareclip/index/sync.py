@@ -72,7 +72,7 @@ Report = Callable[[SyncProgress], None]
 
 def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) -> SyncReport:
     """As ``Index.sync``; the caller keeps other writers out."""
-    root = os.fsencode(folder.absolute())
+    root = os.path.abspath(os.fsencode(folder))
     with store.reading():
         known = {file.key: file for file in store.files()}
     below = os.path.join(root, b"")
@@ -82,14 +82,17 @@ def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) ->
     absent = [file for file in here if file.key not in seen]
     gone = [file for file in absent if prune or not _may_be_away(file, root, found)]
     work = _Work(store, clip, known, gone)
-    todo = []
+    todo, elsewhere = [], []
     for file in found.files:
         before = known.get(file.key)
         if before is None or not _is_unchanged(before, file):
             todo.append(file)
         elif before.path != file.path and (before.path.startswith(below) or file.path == file.key):
-            work.place(before, file)
+            elsewhere.append((before.id, file))
     work.unchanged = len(found.files) - len(todo)
+    with store.transaction():
+        for item, file in elsewhere:
+            store.move_file(item, file)
     work.run(todo, report)
     with store.transaction():
         store.remove(file.id for file in work.gone.values())
@@ -107,7 +110,7 @@ def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) ->
 
 def _scan(root: bytes, here: list[KnownFile], prune: bool, own: Path) -> Scan:
     name = os.fsdecode(root)
-    hint = f"; to remove the {len(here)} photos known under it: --prune" if here else ""
+    hint = f"; to remove the {len(here)} files known under it: --prune" if here else ""
     try:
         found = scan(root)
     except OSError as error:
@@ -166,11 +169,6 @@ class _Work:
         # Shared with the threads, which only ask what is in it.
         self._contents = {file.content for file in known.values() if file.content is not None}
 
-    def place(self, known: KnownFile, now: FoundFile) -> None:
-        """Notes that a file that has not changed was found at another path."""
-        with self._store.transaction():
-            self._store.move_file(known.id, now)
-
     def run(self, todo: list[FoundFile], report: Report) -> None:
         batch: list[Prepared] = []
         done = pictures = 0
@@ -194,7 +192,8 @@ class _Work:
     def _write(self, batch: list[Prepared]) -> None:
         # Before anything is written: a file whose content is copied may itself be replaced
         # in this batch, as when two change places.
-        rows = [self._with_vector(prepared) for prepared in batch]
+        with self._store.reading():
+            rows = [self._with_vector(prepared) for prepared in batch]
         pixels = [prepared.pixels for prepared, _ in rows if prepared.pixels is not None]
         embedded = iter(self._clip.embed_pixels(np.stack(pixels)) if pixels else ())
         with self._store.transaction():

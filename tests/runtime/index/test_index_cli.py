@@ -131,7 +131,7 @@ def test_errors_are_one_line(
 
 def test_an_empty_folder_needs_prune(db: Path, photos: Path) -> None:
     photos.rename(photos.with_name("away"))
-    assert "to remove the 12 photos known under it: --prune" in complaint(
+    assert "to remove the 12 files known under it: --prune" in complaint(
         "index", photos, "--db", db
     )
     assert "12 removed" in run("index", photos, "--db", db, "--prune").stdout

@@ -117,11 +117,27 @@ def test_only_the_folder_synced_loses_files(index: bareclip.Index, photos: Path)
     assert index.sync(photos / "a").removed == 0
 
 
+def test_one_folder_by_several_names(
+    index: bareclip.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.sync(photos / "a" / "..")
+    monkeypatch.chdir(photos / "a")
+    assert counts(index.sync("..")) == (0, 0, 0, 0, 12)
+    (photos / "00.jpg").unlink()
+    assert index.sync(photos).removed == 1
+    link = photos.with_name("link")
+    link.symlink_to(photos, target_is_directory=True)
+    assert counts(index.sync(link)) == (0, 0, 0, 0, 11)
+    (photos / "03.jpg").unlink()
+    assert index.sync(link).removed == 0
+    assert index.sync(photos).removed == 1
+
+
 def test_a_missing_or_empty_folder_loses_nothing(index: bareclip.Index, photos: Path) -> None:
     index.sync(photos)
     away = photos.with_name("away")
     photos.rename(away)
-    with pytest.raises(StoreError, match="No such file or directory; to remove the 12 photos"):
+    with pytest.raises(StoreError, match="No such file or directory; to remove the 12 files"):
         index.sync(photos)
     photos.mkdir()
     with pytest.raises(StoreError, match=r"is empty; is its disk mounted\?.*--prune"):
