@@ -6,10 +6,12 @@ from .errors import (
     BundleError,
     DeviceError,
     ImageError,
+    StoreError,
     TextError,
     VectorError,
 )
-from .results import Failure, Hit, PartialEmbeddings
+from .index import Index
+from .results import Failure, Hit, IndexHit, PartialEmbeddings
 from .zero_shot import Prediction
 
 __all__ = [
@@ -21,8 +23,11 @@ __all__ = [
     "Failure",
     "Hit",
     "ImageError",
+    "Index",
+    "IndexHit",
     "PartialEmbeddings",
     "Prediction",
+    "StoreError",
     "TextError",
     "VectorError",
     "__version__",

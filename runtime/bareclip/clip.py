@@ -136,6 +136,11 @@ class Clip:
     def device(self) -> str:
         return self._vision.device
 
+    @property
+    def reading(self) -> Reading:
+        """How pictures are read; see ``load``."""
+        return self._options.reading
+
     @overload
     def embed_images(
         self, images: Iterable[ImageInput], *, on_error: Literal["raise"] = ...
@@ -185,12 +190,23 @@ class Clip:
             kept.append(index)
             batch.append(decoded)
             if len(batch) == IMAGE_BATCH:
-                batches.append(self._vision.run(np.stack(batch)))
+                batches.append(self.embed_pixels(np.stack(batch)))
                 batch.clear()
         if batch:
-            batches.append(self._vision.run(np.stack(batch)))
+            batches.append(self.embed_pixels(np.stack(batch)))
         vectors = np.concatenate(batches)
         return vectors if on_error == "raise" else PartialEmbeddings(vectors, kept, failures)
+
+    def embed_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
+        """Embeds one batch of pictures that are pixels already, by the bundle's recipe.
+
+        Args:
+            pixels: (N, size, size, 3) RGB.
+
+        Returns:
+            (N, D) float32, unit rows.
+        """
+        return self._vision.run(pixels)
 
     def embed_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Vectors:
         """Embeds texts; short ones do not pay for long ones.

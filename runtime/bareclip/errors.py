@@ -21,5 +21,9 @@ class VectorError(BareclipError, ValueError):
     """Vectors, scores or a count of them that cannot be used."""
 
 
+class StoreError(BareclipError):
+    """A photo index's file is missing, damaged, in use, or of another model."""
+
+
 class DeviceError(BareclipError):
     """ONNX Runtime, or the device asked for, is not there."""

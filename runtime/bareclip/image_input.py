@@ -42,6 +42,8 @@ ImageInput: TypeAlias = (
 
 # What Pillow knows without loading its forty other decoders, which takes 30 ms.
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
+# What files of other endings may still be: formats whose first bytes leave no doubt.
+_UNMISTAKABLE = {"JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000", "AVIF"}
 
 # Objects being read, by id: their lock, and an entry for each thread that wants it.
 _in_use: dict[int, tuple[threading.Lock, list[None]]] = {}
@@ -62,14 +64,20 @@ def describe(image: object) -> str:
 
 def image_files(folder: Path) -> list[Path]:
     """Files under ``folder``, however deep, whose ending Pillow knows; sorted."""
-    known = _formats()
-    endings = {end for end, kind in Image.registered_extensions().items() if kind in known}
+    endings = image_endings()
     return sorted(
         Path(place, name)
         for place, _, names in os.walk(folder)
         for name in names
         if Path(name).suffix.lower() in endings
     )
+
+
+@cache
+def image_endings() -> frozenset[str]:
+    """Endings of file names that Pillow knows here, as in ``".jpg"``."""
+    known = _formats()
+    return frozenset(end for end, kind in Image.registered_extensions().items() if kind in known)
 
 
 @contextmanager
@@ -102,11 +110,29 @@ def _formats() -> tuple[str, ...]:
     return tuple(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 
 
-def _identify(file: BinaryIO) -> Image.Image:
+def identify(file: BinaryIO) -> Image.Image:
+    """Opens a file in any format; it is decoded when it is used, while the file is open.
+
+    Raises:
+        Exception: Whatever a decoder raises.
+    """
     try:
         return Image.open(file, formats=_COMMON)
     except UnidentifiedImageError:
         return Image.open(file, formats=_formats())
+
+
+def is_disguised(file: BinaryIO) -> bool:
+    """Whether a file begins like a picture although its name does not end like one's.
+
+    Raises:
+        Exception: Whatever a decoder raises.
+    """
+    try:
+        Image.open(file, formats=tuple(_UNMISTAKABLE & set(_formats())))
+    except UnidentifiedImageError:
+        return False
+    return True
 
 
 def is_one_image(images: object) -> bool:
@@ -137,7 +163,7 @@ def open_image(image: ImageInput) -> Image.Image:
     if isinstance(image, (bytes, bytearray, memoryview)):
         if len(image) == 0:
             raise ImageError("cannot read image: the bytes are empty")
-        return _identify(io.BytesIO(image))
+        return identify(io.BytesIO(image))
     if isinstance(image, np.ndarray):
         grey, colour = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
         if image.dtype != np.uint8 or not (grey or colour) or 0 in image.shape:
@@ -166,6 +192,6 @@ def _open_path(path: Path) -> Image.Image:
         what = "is not a file" if path.exists() else "does not exist"
         raise ImageError(f"cannot read image {path}: it {what}")
     with path.open("rb") as file:
-        image = _identify(file)
+        image = identify(file)
         image.load()
     return image

@@ -5,10 +5,10 @@ here normalises: that is folded into the vision tower.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,16 @@ from .errors import ImageError
 from .image_input import ImageInput, describe, open_image
 
 Reading = Literal["as_seen", "as_stored"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # A 60,000 x 1 strip passes Pillow's own limit and becomes 3 gigapixels when its
 # shorter side grows to 224.
 MAX_CANVAS_PIXELS = 64 * 1024 * 1024
+
+# How many times the resized picture a JPEG decoded small must still be, on each side;
+# benchmarks/search.py measures what that does to vectors.
+DRAFT_MARGIN = 2
 
 
 def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[np.uint8]:
@@ -46,17 +52,49 @@ def pixels(image: ImageInput, recipe: ImageRecipe, reading: Reading) -> NDArray[
     if reading not in get_args(Reading):
         raise ImageError(f"reading {reading!r} is unknown; it is 'as_seen' or 'as_stored'")
     try:
-        opened = open_image(image)
-        rgb = _as_seen(opened) if reading == "as_seen" else opened.convert("RGB")
-        return np.asarray(_geometry(rgb, recipe))
+        return opened_pixels(open_image(image), recipe, reading)
     except ImageError:
         raise
-    except UnidentifiedImageError as error:
-        reason = "it is in no image format that Pillow reads, or it is cut short"
-        raise ImageError(f"cannot read image {describe(image)}: {reason}") from error
     except Exception as error:  # Decoders raise nearly anything on hostile files.
-        reason = str(error) or type(error).__name__
-        raise ImageError(f"cannot read image {describe(image)}: {reason}") from error
+        raise ImageError(f"cannot read image {describe(image)}: {reason(error)}") from error
+
+
+def opened_pixels(image: Image.Image, recipe: ImageRecipe, reading: Reading) -> NDArray[np.uint8]:
+    """As ``pixels``, of an image that Pillow has opened.
+
+    Raises:
+        ImageError: It cannot be used; the message does not name it.
+        Exception: Whatever a decoder raises; ``reason`` puts it in words.
+    """
+    rgb = _as_seen(image) if reading == "as_seen" else image.convert("RGB")
+    return np.asarray(_geometry(rgb, recipe))
+
+
+def shrink(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+    """Decodes an opened JPEG at 1/2, 1/4 or 1/8 and resizes it, where that leaves enough.
+
+    Enough is ``DRAFT_MARGIN`` times the resized picture. The decoder then leaves out
+    frequencies that resizing would remove: most of the time that a large photo takes.
+
+    Returns:
+        A picture of the size that ``opened_pixels`` would resize to, not yet turned
+        upright; or the same image, where it is no JPEG or not large enough.
+    """
+    whole = image.size
+    width, height = resized_size(*whole, recipe)
+    drafted = image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+    if drafted is None or image.size == whole:
+        return image
+    # The last row and column may be more than the picture holds: a whole pixel for a part.
+    _, box = drafted
+    return image.resize((width, height), _filter(recipe), box)
+
+
+def reason(error: Exception) -> str:
+    """Why a picture could not be read, in one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is in no image format that Pillow reads, or it is cut short"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def pixels_ahead(
@@ -72,7 +110,7 @@ def pixels_ahead(
         images: Taken from as needed.
         recipe, reading: As for ``pixels``.
         threads: How many images are read at once.
-        ahead: How many may be taken before the caller asks for them, which bounds memory.
+        ahead: As for ``in_threads``.
 
     Yields:
         Each image with its pixels, or with the error that reading it raised.
@@ -84,15 +122,32 @@ def pixels_ahead(
         except ImageError as error:
             return image, error
 
+    return in_threads(decode, images, threads, ahead)
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
+) -> Iterator[Result]:
+    """Works on items in threads, in order, while the caller uses the results it has.
+
+    Args:
+        work: What is done to an item.
+        items: Taken from as needed.
+        threads: How many items are worked on at once.
+        ahead: How many may be taken before the caller asks for them, which bounds memory.
+
+    Yields:
+        A result an item.
+    """
     pool = ThreadPoolExecutor(threads)
     try:
-        waiting = iter(images)
-        taken = deque(pool.submit(decode, image) for image in islice(waiting, ahead))
+        waiting = iter(items)
+        taken = deque(pool.submit(work, item) for item in islice(waiting, ahead))
         while taken:
             yield taken.popleft().result()
-            taken.extend(pool.submit(decode, image) for image in islice(waiting, 1))
+            taken.extend(pool.submit(work, item) for item in islice(waiting, 1))
     finally:
-        # Not waited for: after an error nobody needs what is still being read.
+        # Not waited for: after an error nobody needs what is still being worked on.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -128,7 +183,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _geometry(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
-    filter_ = Image.Resampling[recipe.interpolation.upper()]
     width, height = resized_size(image.width, image.height, recipe)
     if width * height > MAX_CANVAS_PIXELS:
         raise ImageError(
@@ -136,10 +190,14 @@ def _geometry(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
             f"would be {width}x{height}, over {MAX_CANVAS_PIXELS:,} pixels; crop it first"
         )
     if (width, height) != image.size:
-        image = image.resize((width, height), filter_)
+        image = image.resize((width, height), _filter(recipe))
     offset = _half_floor if recipe.crop_offset == "floor" else _half_round
     left, top = offset(width - recipe.size), offset(height - recipe.size)
     return image.crop((left, top, left + recipe.size, top + recipe.size))
+
+
+def _filter(recipe: ImageRecipe) -> Image.Resampling:
+    return Image.Resampling[recipe.interpolation.upper()]
 
 
 def resized_size(width: int, height: int, recipe: ImageRecipe) -> tuple[int, int]:

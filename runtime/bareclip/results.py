@@ -1,7 +1,7 @@
 """What a model's questions are answered with, besides plain arrays."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +45,17 @@ class Hit(Generic[Item]):
 
     item: Item
     similarity: float
+
+
+@dataclass(frozen=True)
+class IndexHit(Hit[str]):
+    """Something found in a photo index.
+
+    ``item`` is a photo's path, or the id that a vector was added under; a path that is not
+    UTF-8 has surrogates, as ``os.fsdecode`` gives them.
+
+    Attributes:
+        metadata: What was added with it; None for a photo.
+    """
+
+    metadata: dict[str, Any] | None

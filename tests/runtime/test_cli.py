@@ -176,7 +176,8 @@ def test_info_of_the_installation() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["classify", "similarity", "embed", "evaluate", "demo", "info", "export"]
+    "verb",
+    ["classify", "similarity", "embed", "evaluate", "index", "search", "demo", "info", "export"],
 )
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     help_ = run(verb, "--help").stdout

@@ -15,7 +15,7 @@ import bareclip
 from bareclip import ImageError
 from bareclip.bundle import ImageRecipe
 from bareclip.image_input import describe, image_files
-from bareclip.preprocess import pixels, resized_size
+from bareclip.preprocess import opened_pixels, pixels, resized_size, shrink
 from tests.variants import SHAPES, VARIANTS, batch, picture
 
 RECIPE = ImageRecipe(
@@ -264,3 +264,29 @@ def test_openais_own_preprocessing(data: Path) -> None:
     std = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
     wanted = np.load(folder / "expected_preprocessed_image.npy")
     np.testing.assert_array_equal(((found - mean) / std).transpose(2, 0, 1), wanted.squeeze())
+
+
+@pytest.mark.parametrize("size", [(1280, 960), (1283, 961), (967, 1291), (257, 250), (2049, 131)])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+def test_a_jpeg_decoded_small_gives_nearly_the_same_pixels(
+    size: tuple[int, int], orientation: int, resize: Any
+) -> None:
+    recipe = dataclasses.replace(RECIPE, resize=resize)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = picture(80, 60).resize(size, Image.Resampling.LANCZOS)
+    for mode in ("RGB", "L", "CMYK"):
+        data = encoded(smooth.convert(mode), "JPEG", quality=95, exif=exif)
+        small = shrink(Image.open(io.BytesIO(data)), recipe)
+        assert small.size == resized_size(*size, recipe)
+        found = opened_pixels(small, recipe, "as_seen").astype(int)
+        # A margin of two: what is left of the frequencies differs by a few levels.
+        assert np.abs(found - pixels(data, recipe, "as_seen")).max() <= 12
+
+
+@pytest.mark.parametrize(("kind", "size"), [("PNG", (1280, 960)), ("JPEG", (127, 127))])
+def test_what_is_no_large_jpeg_is_not_decoded_small(kind: str, size: tuple[int, int]) -> None:
+    image = Image.open(io.BytesIO(encoded(picture(*size), kind)))
+    assert shrink(image, RECIPE) is image
+    assert image.size == size

@@ -7,6 +7,7 @@ import click
 import numpy as np
 
 from ..errors import BareclipError
+from ..files import replacing
 from ..results import PartialEmbeddings
 from .options import ModelOptions, bundle_option, json_option, with_model
 from .output import print_skipped, with_progress
@@ -50,7 +51,8 @@ def embed(
         )
     )
     names = np.array([sources[i].name for i in result.kept], dtype=np.str_)
-    _write(output, result.vectors, names, clip.bundle.name)
+    with replacing(output) as file:
+        np.savez(file, vectors=result.vectors, names=names, model=np.array(clip.bundle.name))
     print_skipped(result.failures)
     if as_json:
         skipped = [{"image": sources[f.index].name, "reason": f.reason} for f in result.failures]
@@ -66,14 +68,3 @@ def embed(
         click.echo(
             f"{output}: {count} vectors of width {width}, {len(result.failures)} images skipped"
         )
-
-
-def _write(output: Path, vectors: object, names: object, model: str) -> None:
-    # Written aside and renamed, so that a full disk costs no file that was there before.
-    part = output.with_name(f"{output.name}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, vectors=vectors, names=names, model=model)  # type: ignore[arg-type]
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)

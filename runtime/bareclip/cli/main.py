@@ -21,7 +21,9 @@ from .classify import classify
 from .demo import demo
 from .embed import embed
 from .evaluate import evaluate
+from .index import index
 from .info import info
+from .search import search
 from .similarity import similarity
 from .verify import verify
 
@@ -61,7 +63,9 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (bench, cache, classify, demo, embed, evaluate, info, similarity, verify):
+for _command in (
+    bench, cache, classify, demo, embed, evaluate, index, info, search, similarity, verify,
+):  # fmt: skip
     commands.add_command(_command)
 
 

@@ -9,6 +9,8 @@ import click
 
 from ..bundle import TOWERS
 from ..clip import Clip, load
+from ..errors import BareclipError
+from ..index import Index
 from ..preprocess import Reading
 from ..templates import read_lines
 
@@ -49,6 +51,14 @@ def _each_tower(precision: str) -> str | dict[str, str]:
     return dict.fromkeys(TOWERS, "auto") | named
 
 
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+threads_option = click.option(
+    "--threads", type=int, help="Default: the cores and quota this process has."
+)
+
+
 def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a verb, which has a parameter ``bundle``, a loaded-on-demand ``model`` instead."""
 
@@ -58,8 +68,8 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="One the bundle has, such as int8; or one a tower: vision=int8,text=fp32.",
     )
-    @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-    @click.option("--threads", type=int, help="Default: the cores and quota this process has.")
+    @device_option
+    @threads_option
     @click.option(
         "--read",
         type=click.Choice(["as-seen", "as-stored"]),
@@ -87,6 +97,34 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         *getattr(verb, "__click_params__", []),
     ]
     return wrapped
+
+
+def load_indexed(
+    db: Path,
+    bundle: str | None,
+    precision: str | None,
+    read: str | None,
+    device: str,
+    threads: int | None,
+) -> Clip:
+    """Loads the model that an index was made with; what is given goes before what it says.
+
+    Raises:
+        BareclipError: A new index, and no bundle given.
+    """
+    reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
+    chosen = _each_tower(precision or "auto")
+    if db.exists():
+        with Index.open(db) as index:
+            made_by, bundle = index.made_by, bundle or index.bundle
+        reading = reading if read else made_by.reading
+        chosen = chosen if precision else {"vision": made_by.precision, "text": "auto"}
+    if bundle is None:
+        raise BareclipError(
+            "no --bundle given, and the demo model knows no photos: make a real one with "
+            "bareclip export openai/clip-vit-base-patch32 -o clip-b32, then --bundle clip-b32"
+        )
+    return load(bundle, chosen, device, threads, reading)
 
 
 bundle_option = click.option(

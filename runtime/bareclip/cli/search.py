@@ -1,0 +1,117 @@
+"""bareclip search: photos of an index, by text or picture."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ..errors import BareclipError
+from ..files import replacing
+from ..index import Index
+from ..index.query import Query
+from ..index.render import Answer, page, printable, sheet
+from ..templates import read_lines
+from .options import bundle_option, device_option, json_option, load_indexed, threads_option
+from .output import print_table
+from .sources import expand
+
+
+@click.command()
+@click.argument("db", type=click.Path(path_type=Path))
+@click.argument("texts", nargs=-1)
+@click.option("--image", "images", multiple=True, help="A file or an http(s) address.")
+@click.option("--queries", type=click.Path(path_type=Path), help="A text file with a text a line.")
+@click.option(
+    "-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many at most."
+)
+@click.option("--under", help="Only files whose path begins with this.")
+@click.option("--min-similarity", type=float, help="Only those at least so similar.")
+@click.option("--approximate", is_flag=True, help="Ask an HNSW graph; for millions of photos.")
+@click.option(
+    "--sheet", "sheet_path", type=click.Path(path_type=Path), help="Write a contact sheet, a .png."
+)
+@click.option("--html", "page_path", type=click.Path(path_type=Path), help="Write a page, a .html.")
+@json_option
+@bundle_option
+@device_option
+@threads_option
+def search(
+    db: Path,
+    texts: tuple[str, ...],
+    images: tuple[str, ...],
+    queries: Path | None,
+    k: int,
+    under: str | None,
+    min_similarity: float | None,
+    approximate: bool,
+    sheet_path: Path | None,
+    page_path: Path | None,
+    as_json: bool,
+    bundle: str | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Finds the photos of DB, an index, that are most similar to TEXTS or pictures.
+
+    \b
+    bareclip search photos.db "a sunset over the ocean" -k 9 --sheet result.png
+    bareclip search photos.db --image beach.jpg --json
+    """
+    _check_output(sheet_path, ".png")
+    _check_output(page_path, ".html")
+    named = [(text, text) for text in texts]
+    named += [(text, text) for text in (read_lines(queries) if queries else ())]
+    asked: list[tuple[str, Query]] = [*named]
+    asked += [(source.name, source.image) for image in images for source in expand([image])]
+    if not asked:
+        raise BareclipError('nothing to search for: give a "text", --image or --queries')
+    Index.open(db).close()  # with a model it would be made where there is none
+    clip = load_indexed(db, bundle, None, None, device, threads)
+    with Index.open(db, clip) as index:
+        found = index.search_many(
+            [query for _, query in asked],
+            k,
+            under=under,
+            min_similarity=min_similarity,
+            approximate=approximate,
+        )
+    answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
+    if sheet_path is not None:
+        with replacing(sheet_path) as file:
+            sheet(answers).save(file, "PNG")
+    if page_path is not None:
+        with replacing(page_path) as file:
+            file.write(page(answers).encode())
+    _print(answers, as_json)
+
+
+def _check_output(path: Path | None, ending: str) -> None:
+    if path is not None and (path.suffix != ending or not path.parent.is_dir()):
+        raise BareclipError(f"cannot write {path}: give a {ending} file in a folder that exists")
+
+
+def _print(answers: list[Answer], as_json: bool) -> None:
+    if as_json:
+        found = [
+            {
+                "query": answer.query,
+                "hits": [
+                    {"item": hit.item, "similarity": hit.similarity, "metadata": hit.metadata}
+                    for hit in answer.hits
+                ],
+            }
+            for answer in answers
+        ]
+        click.echo(json.dumps(found, indent=2))
+        return
+    for number, answer in enumerate(answers):
+        if len(answers) > 1:
+            click.echo(("\n" if number else "") + printable(answer.query))
+        if not answer.hits:
+            click.echo("nothing found")
+            continue
+        rows = [
+            [str(rank), f"{hit.similarity:.3f}", printable(hit.item)]
+            for rank, hit in enumerate(answer.hits, start=1)
+        ]
+        print_table(["rank", "similarity", "item"], rows, right=0)

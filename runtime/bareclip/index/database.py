@@ -1,0 +1,162 @@
+"""The SQLite file of a store: its tables, its format version, its one writer, its neighbours."""
+
+import contextlib
+import re
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import StoreError
+
+FORMAT_VERSION = 1
+# "bclp": says whose file it is to file(1), and to us.
+_APPLICATION_ID = 0x62636C70
+
+_SCHEMA = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    """
+    CREATE TABLE items (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,      -- 'file', or 'added' from elsewhere
+        key BLOB NOT NULL,       -- the path with links resolved, or the id it was added under
+        path BLOB NOT NULL,      -- the path it was found at, or the same id
+        mounted INTEGER,         -- whether it lay on another device than the folder synced
+        size INTEGER,            -- bytes
+        modified_ns INTEGER,
+        content BLOB,            -- SHA-256 of the bytes
+        width INTEGER,           -- pixels, as stored
+        height INTEGER,
+        status TEXT NOT NULL,
+        reason TEXT,
+        metadata TEXT,           -- JSON
+        UNIQUE (kind, key)
+    )
+    """,
+    "CREATE INDEX items_by_content ON items (content)",
+    """
+    CREATE TABLE vectors (
+        item INTEGER PRIMARY KEY REFERENCES items ON DELETE CASCADE,
+        vector BLOB NOT NULL     -- float32, little-endian, of length 1
+    )
+    """,
+    """
+    CREATE TRIGGER vector_made AFTER INSERT ON vectors
+        BEGIN UPDATE meta SET value = value + 1 WHERE name = 'generation'; END
+    """,
+    """
+    CREATE TRIGGER vector_removed AFTER DELETE ON vectors
+        BEGIN UPDATE meta SET value = value + 1 WHERE name = 'generation'; END
+    """,
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {FORMAT_VERSION}",
+)
+
+
+def create(path: Path, fingerprint: str) -> None:
+    """Makes a store, whole or not at all, unless another process has done so meanwhile."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    values = {
+        "store": secrets.token_hex(8),
+        "generation": 0,
+        "fingerprint": fingerprint,
+        "bundle": None,
+    }
+    with only_writer(path):
+        if path.exists():
+            return
+        try:
+            with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
+                # At SQLite's 4 KiB a page would hold one vector of 512 and be half empty.
+                db.execute("PRAGMA page_size = 16384")
+                db.execute("PRAGMA journal_mode = WAL")
+                for statement in _SCHEMA:
+                    db.execute(statement)
+                db.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
+            part.rename(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def check_format(path: Path, db: sqlite3.Connection) -> None:
+    """Refuses what is no store, and a store of another format.
+
+    Raises:
+        StoreError: It is one of those.
+    """
+    if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise StoreError(f"{path} is not a photo index of bareclip; give another file")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{path} has format version {version}; this bareclip reads {FORMAT_VERSION}: "
+            "update bareclip, or index the photos into a new file"
+        )
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keeps every other writer of the store at ``path`` out.
+
+    Raises:
+        StoreError: There is one already.
+    """
+    # An exclusive lock of SQLite's on an empty file beside the store: portable, let go by
+    # the system when its holder dies, and no hindrance to readers.
+    lock = sqlite3.connect(f"{path}.lock", timeout=0, isolation_level=None)
+    try:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            raise StoreError(
+                f"{path} is being written by another process; "
+                "wait until it has ended; searching works meanwhile"
+            ) from error
+        yield
+    finally:
+        lock.close()
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours.
+
+    Raises:
+        StoreError: In the place of ``sqlite3.Error``.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if "full" in str(error):
+            raise StoreError(
+                f"no room left to write {path}: what was indexed so far is kept; "
+                "make room and run the same again"
+            ) from error
+        raise StoreError(
+            f"cannot use {path} as a photo index: {error}; check the file and its folder, "
+            "or index into a new file"
+        ) from error
+
+
+def is_store_file(name: str, store: Path) -> bool:
+    """Whether a file beside ``store`` belongs to it: itself, SQLite's, or a derived one."""
+    own = r"(-wal|-shm|-journal|\.lock|\.lock-journal|\.vectors|\.[0-9a-f]{16}-\d+\.hnsw)?"
+    return _matches(store, own, name) or _is_leftover(name, store)
+
+
+def remove_leftovers(store: Path) -> None:
+    """Removes what was being written beside a store when a process was killed."""
+    for path in store.parent.iterdir():
+        if _is_leftover(path.name, store):
+            path.unlink(missing_ok=True)
+
+
+def _is_leftover(name: str, store: Path) -> bool:
+    return _matches(store, r"\.(.+\.)?[0-9a-f]{8}\.part(-wal|-shm|-journal)?", name)
+
+
+def _matches(store: Path, pattern: str, name: str) -> bool:
+    return re.fullmatch(re.escape(store.name) + pattern, name) is not None

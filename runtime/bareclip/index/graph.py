@@ -1,0 +1,109 @@
+"""Approximate nearest neighbours: an HNSW graph of a store's vectors, by usearch.
+
+The graph's file is derived, as the matrix's is. Its name says which store and generation it
+was made from, so that a stale one is never asked; it is the start of the next.
+"""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StoreError
+from ..files import replacing
+from ..similarity import Floats
+from .matrix import Matrix
+from .store import Store
+
+# Measured on clusters with benchmarks/search.py. Half precision builds twice as fast and is
+# half the size, at the same recall: what is found is scored again from the vectors.
+_TYPE = "f16"
+_CONNECTIVITY = 16
+_EXPANSION_ADD = 128
+_EXPANSION_SEARCH = 128
+_ROWS = 65536
+
+
+class Graph:
+    """An HNSW graph of one state of a store; made by ``Graph.load``."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @classmethod
+    def load(cls, store: Store, matrix: Matrix) -> "Graph":
+        """The graph of ``matrix``, from its file, or by extending the last one there is.
+
+        Raises:
+            StoreError: usearch is not installed.
+        """
+        try:
+            from usearch.index import Index
+        except ImportError as error:
+            raise StoreError(
+                f"approximate search needs usearch ({error}): pip install 'bareclip[ann]'"
+            ) from error
+        index = Index(
+            ndim=matrix.state.width,
+            metric="ip",
+            dtype=_TYPE,
+            connectivity=_CONNECTIVITY,
+            expansion_add=_EXPANSION_ADD,
+            expansion_search=_EXPANSION_SEARCH,
+        )
+        path = _path(store, matrix.state.generation)
+        if path.exists():
+            index.view(str(path))
+            return cls(index)
+        older = _older(store)
+        if older:
+            index.load(str(older[-1]))
+        _update(index, matrix)
+        # Where it cannot be kept, it has to be made again next time. usearch, which writes
+        # the file, says RuntimeError when the disk is full.
+        with contextlib.suppress(OSError, RuntimeError):
+            with replacing(path) as file:
+                index.save(file.name)
+            for other in older:
+                other.unlink(missing_ok=True)
+        return cls(index)
+
+    def search(self, query: Floats, count: int) -> NDArray[np.int64]:
+        """Ids of about the ``count`` nearest, ascending; all of them live."""
+        keys = self._index.search(query.astype(np.float32), count).keys
+        return np.sort(np.asarray(keys).astype(np.int64))
+
+
+def _update(index: Any, matrix: Matrix) -> None:
+    live = matrix.ids if matrix.live is None else matrix.ids[matrix.live]
+    has = np.asarray(index.keys).astype(np.int64)
+    gone = has[~np.isin(has, live)]
+    if len(gone):
+        index.remove(gone)
+    missing = np.isin(matrix.ids, live[~np.isin(live, has)])
+    start = 0
+    for part in matrix.parts:
+        places = np.flatnonzero(missing[start : start + len(part)])
+        for first in range(0, len(places), _ROWS):
+            rows = places[first : first + _ROWS]
+            index.add(matrix.ids[start + rows], part[rows])
+        start += len(part)
+
+
+def _path(store: Store, generation: int) -> Path:
+    name = f"{store.path.name}.{store.state().store}-{generation}.hnsw"
+    return store.path.with_name(name)
+
+
+def _older(store: Store) -> list[Path]:
+    """Files of other generations of the same store, the newest last."""
+    pattern = re.escape(f"{store.path.name}.{store.state().store}-") + r"(\d+)\.hnsw"
+    found = []
+    for path in store.path.parent.iterdir():
+        match = re.fullmatch(pattern, path.name)
+        if match:
+            found.append((int(match[1]), path))
+    return [path for _, path in sorted(found)]

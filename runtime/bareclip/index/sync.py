@@ -1,0 +1,233 @@
+"""Brings a store up to date with a folder: what is new, changed, moved or gone.
+
+A batch is a transaction: killed at any moment, the next run redoes at most one.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..clip import IMAGE_BATCH, Clip
+from ..errors import StoreError
+from ..preprocess import in_threads
+from .database import is_store_file
+from .prepare import Prepared, prepare
+from .scan import FoundFile, Scan, scan
+from .store import KnownFile, Store
+
+# Files that cost no embedding are written this many at a time.
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FileFailure:
+    """A file or folder that could not be used: its path, and why, in one line."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SyncProgress:
+    """How far a sync has come: files of those that are to be looked into."""
+
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync did, in files.
+
+    Attributes:
+        added: New ones, embedded.
+        changed: Embedded again.
+        renamed: Known by their content at another place.
+        unchanged: Skipped, or found with another time and the same content.
+        removed: Gone from the folder.
+        kept: Not found, yet kept: what they lay on may only be away. ``prune`` removes them.
+        failures: Looked into this time, and of no use.
+        unreadable: Folders that could not be listed; what was known under them is kept.
+    """
+
+    added: int
+    changed: int
+    renamed: int
+    unchanged: int
+    removed: int
+    kept: int
+    failures: list[FileFailure]
+    unreadable: list[FileFailure]
+
+
+Report = Callable[[SyncProgress], None]
+
+
+def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) -> SyncReport:
+    """As ``Index.sync``; the caller keeps other writers out."""
+    root = os.path.abspath(os.fsencode(folder))
+    with store.reading():
+        known = {file.key: file for file in store.files()}
+    below = os.path.join(root, b"")
+    here = [file for file in known.values() if file.path.startswith(below)]
+    found = _scan(root, here, prune, store.path)
+    seen = {file.key for file in found.files}
+    absent = [file for file in here if file.key not in seen]
+    gone = [file for file in absent if prune or not _may_be_away(file, root, found)]
+    work = _Work(store, clip, known, gone)
+    todo, elsewhere = [], []
+    for file in found.files:
+        before = known.get(file.key)
+        if before is None or not _is_unchanged(before, file):
+            todo.append(file)
+        elif before.path != file.path and (before.path.startswith(below) or file.path == file.key):
+            elsewhere.append((before.id, file))
+    work.unchanged = len(found.files) - len(todo)
+    with store.transaction():
+        for item, file in elsewhere:
+            store.move_file(item, file)
+    work.run(todo, report)
+    with store.transaction():
+        store.remove(file.id for file in work.gone.values())
+    return SyncReport(
+        added=work.added,
+        changed=work.changed,
+        renamed=work.renamed,
+        unchanged=work.unchanged,
+        removed=len(work.gone),
+        kept=len(absent) - len(gone),
+        failures=work.failures,
+        unreadable=[FileFailure(os.fsdecode(path), why) for path, why in found.unreadable],
+    )
+
+
+def _scan(root: bytes, here: list[KnownFile], prune: bool, own: Path) -> Scan:
+    name = os.fsdecode(root)
+    hint = f"; to remove the {len(here)} files known under it: --prune" if here else ""
+    try:
+        found = scan(root)
+    except OSError as error:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        if missing and here and prune:
+            return Scan(device=-1)
+        raise StoreError(f"cannot read folder {name}: {error.strerror}{hint}") from error
+    beside = os.fsencode(own.parent)
+    found.files = [
+        file
+        for file in found.files
+        if os.path.dirname(file.key) != beside
+        or not is_store_file(os.fsdecode(os.path.basename(file.key)), own)
+    ]
+    if here and not found.files and not found.unreadable and not prune:
+        raise StoreError(f"folder {name} is empty; is its disk mounted?{hint}")
+    return found
+
+
+def _may_be_away(file: KnownFile, root: bytes, found: Scan) -> bool:
+    """Whether a file that was not found may lie where nothing can be seen just now."""
+    for folder, _ in found.unreadable:
+        if file.path.startswith(os.path.join(folder, b"")):
+            return True
+    if not file.mounted:
+        return False
+    # It lay on another device. If what is left of its path is on the folder's own, that
+    # device is not mounted.
+    place = os.path.dirname(file.path)
+    while len(place) > len(root) and not os.path.isdir(place):
+        place = os.path.dirname(place)
+    return os.stat(place).st_dev == found.device
+
+
+def _is_unchanged(before: KnownFile, now: FoundFile) -> bool:
+    return (
+        before.status != "unreadable"
+        and now.problem is None
+        and (before.size, before.modified_ns) == (now.size, now.modified_ns)
+    )
+
+
+class _Work:
+    """Looks into files in threads and writes what comes of it, a batch a transaction."""
+
+    def __init__(
+        self, store: Store, clip: Clip, known: dict[bytes, KnownFile], gone: list[KnownFile]
+    ) -> None:
+        self.added = self.changed = self.renamed = self.unchanged = 0
+        self.failures: list[FileFailure] = []
+        self.gone = {file.id: file for file in gone}
+        self._moved = {file.content: file for file in gone if file.status == "embedded"}
+        self._store = store
+        self._clip = clip
+        self._known = known
+        # Shared with the threads, which only ask what is in it.
+        self._contents = {file.content for file in known.values() if file.content is not None}
+
+    def run(self, todo: list[FoundFile], report: Report) -> None:
+        batch: list[Prepared] = []
+        done = pictures = 0
+        report(SyncProgress(0, len(todo), 0))
+        look = partial(self._look_into, known=self._contents)
+        for prepared in in_threads(look, todo, self._clip.threads, 2 * IMAGE_BATCH):
+            batch.append(prepared)
+            pictures += prepared.pixels is not None
+            if pictures == IMAGE_BATCH or len(batch) == _BATCH:
+                self._write(batch)
+                done += len(batch)
+                report(SyncProgress(done, len(todo), len(self.failures)))
+                batch, pictures = [], 0
+        if batch:
+            self._write(batch)
+            report(SyncProgress(len(todo), len(todo), len(self.failures)))
+
+    def _look_into(self, file: FoundFile, known: Set[bytes]) -> Prepared:
+        return prepare(file, self._clip.bundle.image, self._store.fingerprint, known)
+
+    def _write(self, batch: list[Prepared]) -> None:
+        # Before anything is written: a file whose content is copied may itself be replaced
+        # in this batch, as when two change places.
+        with self._store.reading():
+            rows = [self._with_vector(prepared) for prepared in batch]
+        pixels = [prepared.pixels for prepared, _ in rows if prepared.pixels is not None]
+        embedded = iter(self._clip.embed_pixels(np.stack(pixels)) if pixels else ())
+        with self._store.transaction():
+            for prepared, vector in rows:
+                fresh = prepared.pixels is not None
+                self._write_one(prepared, next(embedded) if fresh else vector)
+
+    def _with_vector(self, prepared: Prepared) -> tuple[Prepared, NDArray[np.float32] | None]:
+        """With the vector of the same content where the store has it."""
+        row = prepared.row
+        if row.content is None or prepared.pixels is not None:
+            return prepared, None
+        source = self._store.with_content(row.content)
+        if source is None:  # its last copy has been replaced since
+            return self._look_into(prepared.file, known=frozenset()), None
+        width, height, vector = source
+        row = dataclasses.replace(row, width=width, height=height)
+        return dataclasses.replace(prepared, row=row), vector
+
+    def _write_one(self, prepared: Prepared, vector: NDArray[np.float32] | None) -> None:
+        row, before = prepared.row, self._known.get(prepared.row.key)
+        if row.content is None:
+            self._store.put_file(row, None)
+            if row.status != "other":
+                self.failures.append(FileFailure(os.fsdecode(row.path), str(row.reason)))
+        elif before is not None and before.content == row.content:
+            self._store.move_file(before.id, prepared.file)
+            self.unchanged += 1
+        elif (moved := self._moved.pop(row.content, None)) is not None:
+            del self.gone[moved.id]
+            self._store.move_file(moved.id, prepared.file)
+            self.renamed += 1
+        else:
+            self._store.put_file(row, vector)
+            self._contents.add(row.content)
+            self.added += before is None
+            self.changed += before is not None
