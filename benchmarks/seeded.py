@@ -72,10 +72,10 @@ def write_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
-    _write_json(folder / "tokenizer.json", tokenizer)
+    write_json(folder / "tokenizer.json", tokenizer)
     vocabulary = len(tokenizer["model"]["vocab"])
-    _write_json(folder / "config.json", config(sizes, vocabulary))
-    _write_json(folder / "preprocessor_config.json", processor(sizes.image))
+    write_json(folder / "config.json", config(sizes, vocabulary))
+    write_json(folder / "preprocessor_config.json", processor(sizes.image))
     tensors = {
         name: _weights(name, shape, seed).astype(dtype)
         for name, shape in shapes(sizes, vocabulary).items()
@@ -264,7 +264,7 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float64
     return normal / np.sqrt(np.prod(shape[1:]))
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from bareclip import __version__
 from bareclip.bundle import (
     FORMAT_VERSION,
     MANIFEST,
+    TOKENIZER,
     Bundle,
     Source,
     TowerFiles,
@@ -26,7 +27,6 @@ from . import authored
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .precisions.quantize import Precisions, quantize
-from .recipes import read_tokenizer
 from .route import Conversion
 from .verify import sample_ids, sample_pixels, verify
 
@@ -65,24 +65,14 @@ def export(
         checkpoint = Checkpoint.open(source)
         report(f"reading {checkpoint.folder}")
         conversion = _convert(checkpoint, route)
-        tokenizer, recipe = read_tokenizer(
-            checkpoint, conversion.context_length, conversion.vocabulary, conversion.end_id
-        )
-        tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
         (folder / BASE).mkdir()
         towers: dict[str, TowerFiles] = {}
-        samples: dict[str, list[NDArray[Any]]] = {
-            "vision": [*sample_pixels(conversion.image.size)],
-            "text": [*sample_ids(Tokenizer(tokenizer, recipe), conversion.vocabulary)],
-        }
-        for tower in ("vision", "text"):
+        for tower, batches in _samples(conversion).items():
             graph = folder / BASE / f"{tower}.onnx"
             report(f"writing the {tower} tower")
             conversion.write[tower](graph)
             report(f"verifying it against {conversion.reference_name}")
-            parity = verify(
-                graph, samples[tower], conversion.reference[tower], conversion.reference_name
-            )
+            parity = verify(graph, batches, conversion.reference[tower], conversion.reference_name)
             report(f"largest difference {parity.max_difference:.1e}")
             towers[tower] = TowerFiles(
                 graph=f"{BASE}/{graph.name}",
@@ -94,6 +84,8 @@ def export(
                 },
                 parity=parity,
             )
+        if conversion.text is not None:
+            conversion.text.tokenizer.save(str(folder / TOKENIZER), pretty=False)
         bundle = Bundle(
             format_version=FORMAT_VERSION,
             name=checkpoint.name.rpartition("/")[2],
@@ -107,8 +99,8 @@ def export(
             embedding_dim=conversion.embedding_dim,
             scoring=conversion.scoring,
             image=conversion.image,
-            text=recipe,
-            tokenizer=file_record(folder / "tokenizer.json"),
+            text=conversion.text.recipe if conversion.text else None,
+            tokenizer=file_record(folder / TOKENIZER) if conversion.text else None,
             precisions={BASE: towers},
             fidelity={},
             folder=folder,
@@ -120,6 +112,16 @@ def export(
         if BASE not in precisions.names:
             _drop(bundle, BASE)
     return Bundle.read(output)
+
+
+def _samples(conversion: Conversion) -> dict[str, list[NDArray[Any]]]:
+    """What each of its towers is verified on, in batches."""
+    samples: dict[str, list[NDArray[Any]]] = {}
+    if conversion.image is not None:
+        samples["vision"] = [*sample_pixels(conversion.image.size)]
+    if (text := conversion.text) is not None:
+        samples["text"] = [*sample_ids(Tokenizer(text.tokenizer, text.recipe), text.vocabulary)]
+    return samples
 
 
 def _drop(bundle: Bundle, precision: str) -> None:

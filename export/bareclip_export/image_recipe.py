@@ -1,11 +1,8 @@
-"""The image recipe and the tokenizer of a checkpoint, from its processor's files."""
+"""The image recipe of a checkpoint in Hugging Face's layout, from its processor's file."""
 
 from typing import Any, Literal
 
-import tokenizers
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
-
-from bareclip.bundle import ImageRecipe, Interpolation, TextRecipe
+from bareclip.bundle import ImageRecipe, Interpolation
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
@@ -19,21 +16,41 @@ _RESAMPLING: dict[int, Interpolation] = {
     4: "box",
     5: "hamming",
 }
-# openai/CLIP, clip/clip.py; transformers' defaults where a config leaves them out.
-_MEAN = [0.48145466, 0.4578275, 0.40821073]
-_STD = [0.26862954, 0.26130258, 0.27577711]
+# openai/CLIP, clip/clip.py.
+OPENAI_MEAN = [0.48145466, 0.4578275, 0.40821073]
+OPENAI_STD = [0.26862954, 0.26130258, 0.27577711]
+# transformers 4.57, image_processing_*.py: what a processor's file may leave out.
+_PROCESSORS: dict[str, dict[str, Any]] = {
+    "CLIPImageProcessor": {
+        "do_center_crop": True,
+        "image_mean": OPENAI_MEAN,
+        "image_std": OPENAI_STD,
+    },
+    "SiglipImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "do_center_crop": False,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    },
+}
+# Of the same pixels: an older name, and variants that differ in how they compute.
+_ALIASES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+_VARIANTS = ("Fast", "Pil")
 
 
-def read_image_recipe(checkpoint: Checkpoint, image_size: int) -> ImageRecipe:
-    """What the checkpoint's CLIPImageProcessor does, as a recipe.
+def read_image_recipe(
+    checkpoint: Checkpoint, image_size: int, processor: str = "CLIPImageProcessor"
+) -> ImageRecipe:
+    """What the checkpoint's image processor does, as a recipe.
 
     Args:
         checkpoint: With a preprocessor_config.json (or the processor_config.json of
             newer transformers).
         image_size: Pixels a side that the vision tower takes.
+        processor: Its name where the file does not say.
 
     Raises:
-        CheckpointError: No such file, a step we do not reproduce, an unknown
+        CheckpointError: No such file, an unknown processor, a step we do not reproduce, an unknown
             resampling, or a crop of another size than the tower's.
     """
     config = checkpoint.json("preprocessor_config.json")
@@ -46,6 +63,7 @@ def read_image_recipe(checkpoint: Checkpoint, image_size: int) -> ImageRecipe:
                 "prepared is unknown; take it from the model this one was trained from"
             )
         config = nested
+    config = _defaults(config, processor, where) | config
     if not config.get("do_resize", True):
         raise CheckpointError(f"{where} has do_resize false; we need a resize to {image_size}")
     size = config.get("size", image_size)
@@ -55,7 +73,7 @@ def read_image_recipe(checkpoint: Checkpoint, image_size: int) -> ImageRecipe:
     elif isinstance(size, dict) and set(size) == {"height", "width"}:
         resize, size = "squash", _square(size, where)
     crop = _square(config.get("crop_size", image_size), where)
-    if not config.get("do_center_crop", True):
+    if not config["do_center_crop"]:
         if resize == "shortest":
             raise CheckpointError(f"{where} neither crops nor squashes to a square")
         crop = size
@@ -66,7 +84,7 @@ def read_image_recipe(checkpoint: Checkpoint, image_size: int) -> ImageRecipe:
         )
     normalize = config.get("do_normalize", True)
     scale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-    std = _channels(config.get("image_std", _STD) if normalize else [1.0] * 3, where)
+    std = _channels(config["image_std"] if normalize else [1.0] * 3, where)
     if type(scale) not in (int, float) or not 0 < scale <= 1 or min(std) <= 0:
         raise CheckpointError(
             f"{where} has rescale_factor {scale!r} and image_std {std}; a factor is such as 1/255, "
@@ -78,11 +96,24 @@ def read_image_recipe(checkpoint: Checkpoint, image_size: int) -> ImageRecipe:
         resize_to=size,
         interpolation=_interpolation(config.get("resample", 3), where),
         crop_offset="floor",
-        mean=_channels(config.get("image_mean", _MEAN) if normalize else [0.0] * 3, where),
+        mean=_channels(config["image_mean"] if normalize else [0.0] * 3, where),
         std=std,
         scale=float(scale),
         layout="uint8_nhwc",
     )
+
+
+def _defaults(config: dict[str, Any], processor: str, where: str) -> dict[str, Any]:
+    named = config.get("image_processor_type") or config.get("feature_extractor_type") or processor
+    name = str(named)
+    for variant in _VARIANTS:
+        name = name.removesuffix(variant)
+    name = _ALIASES.get(name, name)
+    if name not in _PROCESSORS:
+        raise CheckpointError(
+            f"{where} has the unknown image processor {named!r}; known are {', '.join(_PROCESSORS)}"
+        )
+    return _PROCESSORS[name]
 
 
 def _interpolation(value: Any, where: str) -> Interpolation:
@@ -108,101 +139,3 @@ def _channels(values: Any, where: str) -> tuple[float, float, float]:
     ):
         return (float(values[0]), float(values[1]), float(values[2]))
     raise CheckpointError(f"{where} has {values!r} where three numbers are due")
-
-
-def read_tokenizer(
-    checkpoint: Checkpoint, context_length: int, vocabulary: int, end_id: int | None
-) -> tuple[tokenizers.Tokenizer, TextRecipe]:
-    """The checkpoint's tokenizer, from tokenizer.json or from vocab.json and merges.txt.
-
-    Raises:
-        CheckpointError: Neither is there, or it is damaged, has ids beyond the token
-            table's ``vocabulary`` rows, or ends a text with another token than ``end_id``,
-            which the model pools.
-    """
-    path = checkpoint.folder / "tokenizer.json"
-    try:
-        if path.is_file():
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        else:
-            tokenizer = _from_vocabulary(checkpoint)
-    except CheckpointError:
-        raise
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"cannot read the tokenizer in {checkpoint.folder}: {error}") from (
-            error
-        )
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    empty = tokenizer.encode("").ids
-    if len(empty) < 2:
-        raise CheckpointError(
-            f"the tokenizer in {checkpoint.folder} puts no start and end token around a text"
-        )
-    largest = max(tokenizer.get_vocab().values())
-    if largest >= vocabulary:
-        raise CheckpointError(
-            f"the tokenizer in {checkpoint.folder} has ids up to {largest}, the model's "
-            f"token table {vocabulary} rows: they do not belong together"
-        )
-    end = empty[-1]
-    # Verification could not see this: every text would pool its first token, in both.
-    if end_id is not None and end_id != end:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} says texts end with token {end_id}, its "
-            f"tokenizer ends them with {end}: set eos_token_id of text_config to {end}"
-        )
-    # The end token itself fills a batch up: nothing after the first one is looked at,
-    # whichever way the end is found.
-    return tokenizer, TextRecipe(context_length=context_length, pad_id=end, end_id=end)
-
-
-def _from_vocabulary(checkpoint: Checkpoint) -> tokenizers.Tokenizer:
-    """CLIP's tokenizer from its slow form.
-
-    The same steps as transformers' converter (convert_slow_tokenizer.py, CLIPConverter).
-    """
-    vocab = checkpoint.json("vocab.json")
-    merges_path = checkpoint.folder / "merges.txt"
-    if vocab is None or not merges_path.is_file():
-        raise CheckpointError(
-            f"{checkpoint.name} has no tokenizer: neither tokenizer.json nor vocab.json and "
-            "merges.txt; take them from the model this one was trained from"
-        )
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    if start not in vocab or end not in vocab:
-        raise CheckpointError(f"{checkpoint.folder}/vocab.json has no {start} or no {end}")
-    lines = merges_path.read_text(encoding="utf-8").splitlines()
-    merges = [
-        (left, right)
-        for left, _, right in (line.partition(" ") for line in lines if line.strip())
-        if not left.startswith("#version")
-    ]
-    tokenizer = tokenizers.Tokenizer(
-        models.BPE(
-            vocab=vocab,
-            merges=merges,
-            continuing_subword_prefix="",
-            end_of_word_suffix="</w>",
-            unk_token=end,
-        )
-    )
-    tokenizer.add_special_tokens([start, end])
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    pattern = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(pattern, behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.RobertaProcessing(
-        (end, vocab[end]),
-        (start, vocab[start]),
-        add_prefix_space=False,
-        trim_offsets=False,
-    )
-    return tokenizer

@@ -24,10 +24,18 @@ from bareclip.bundle import ImageRecipe, Scoring
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .graph import OPSET, OUTPUT, save
-from .layouts.huggingface_config import read_config
-from .recipes import read_image_recipe
-from .reference import ACTIVATIONS, Reference
-from .route import Conversion
+from .image_recipe import read_image_recipe
+from .layouts.huggingface_config import (
+    CLIP_TEXT,
+    CLIP_VISION,
+    read_text,
+    read_vision,
+    read_width,
+)
+from .reference.huggingface import clip_ids, clip_pixels
+from .reference.numerics import ACTIVATIONS, Weights
+from .route import Conversion, Text
+from .text_recipe import read_tokenizer
 
 ARCHITECTURE = "CLIPModel"
 
@@ -43,8 +51,9 @@ def convert(checkpoint: Checkpoint) -> Conversion:
             f"{checkpoint.name} has the architecture "
             f"{checkpoint.config.get('architectures')}; via optimum we take {ARCHITECTURE}"
         )
-    config = read_config(checkpoint)
-    recipe = read_image_recipe(checkpoint, config.image_size)
+    vision, text = read_vision(checkpoint, CLIP_VISION), read_text(checkpoint, CLIP_TEXT)
+    recipe = read_image_recipe(checkpoint, vision.image_size)
+    tokenizer = read_tokenizer(checkpoint, text.context_length, text.vocabulary, text.end_id)
     try:
         model = transformers.CLIPModel.from_pretrained(
             checkpoint.folder, dtype=torch.float32, attn_implementation="eager"
@@ -53,9 +62,12 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         raise CheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
     towers = {"vision": VisionTower(model, recipe), "text": TextTower(model)}
     reference: dict[str, Callable[[NDArray[Any]], NDArray[Any]]]
-    if {config.vision.activation, config.text.activation} <= set(ACTIVATIONS):
-        independent = Reference(checkpoint.tensors, config, recipe)
-        reference = {"vision": independent.embed_pixels, "text": independent.embed_ids}
+    if {vision.activation, text.activation} <= set(ACTIVATIONS):
+        weights = Weights(checkpoint.tensors)
+        reference = {
+            "vision": partial(clip_pixels, weights, vision, recipe),
+            "text": partial(clip_ids, weights, text),
+        }
         reference_name = "float64 NumPy"
     else:
         reference = {name: _reference(tower) for name, tower in towers.items()}
@@ -63,12 +75,10 @@ def convert(checkpoint: Checkpoint) -> Conversion:
     return Conversion(
         architecture=ARCHITECTURE,
         exporter=f"optimum-onnx {version('optimum-onnx')}",
-        embedding_dim=config.embedding_dim,
-        context_length=config.context_length,
-        vocabulary=config.vocabulary,
-        end_id=config.end_id,
+        embedding_dim=read_width(checkpoint, "projection_dim", 512),
         scoring=Scoring("softmax", logit_scale=model.logit_scale.item(), logit_bias=0.0),
         image=recipe,
+        text=Text(*tokenizer, text.vocabulary),
         write={
             "vision": partial(_write, towers["vision"], _VisionConfig),
             "text": partial(_write, towers["text"], _TextConfig),

@@ -1,121 +1,101 @@
-"""A CLIPModel's forward pass in float64 NumPy, straight from the checkpoint's tensors.
-
-Nothing is shared with the towers: no folding, no packing, no pooled last block, its own
-reading of names and config. So a mistake there is not repeated here. Slow, and meant
-to be read beside transformers' models/clip/modeling_clip.py, which tests hold it to.
-"""
-
-import math
-from typing import Any
+"""transformers' CLIPModel and SiglipModel (models/clip and models/siglip, modeling_*.py)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bareclip.bundle import ImageRecipe
 
-from .layouts.huggingface_config import ClipConfig, TransformerConfig
-from .tensors import TensorStore
-
-Array = NDArray[np.float64]
-
-
-class Reference:
-    """The checkpoint's own answers, in float64."""
-
-    def __init__(self, tensors: TensorStore, config: ClipConfig, recipe: ImageRecipe) -> None:
-        self._tensors = tensors
-        self._config = config
-        self._recipe = recipe
-
-    def embed_pixels(self, pixels: NDArray[np.uint8]) -> Array:
-        """(N, size, size, 3) uint8 -> (N, D), unit rows."""
-        recipe, patch = self._recipe, self._config.patch_size
-        values = (pixels * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)
-        grid = self._config.image_size // patch
-        cut = values[:, : grid * patch, : grid * patch]
-        patches = cut.reshape(len(cut), grid, patch, grid, patch, 3)
-        name = "vision_model.embeddings"
-        kernel = self._get(f"{name}.patch_embedding.weight")
-        tokens = np.einsum("nyixjc,wcij->nyxw", patches, kernel, optimize=True)
-        tokens = tokens.reshape(len(cut), grid * grid, -1)
-        first = np.broadcast_to(
-            self._get(f"{name}.class_embedding"), (len(cut), 1, tokens.shape[2])
-        )
-        x = np.concatenate([first, tokens], axis=1)
-        x = x + self._get(f"{name}.position_embedding.weight")
-        x = self._norm(x, "vision_model.pre_layrnorm", self._config.vision)
-        x = self._encode(x, "vision_model", self._config.vision, mask=None)
-        pooled = self._norm(x[:, 0], "vision_model.post_layernorm", self._config.vision)
-        return _unit(pooled @ self._get("visual_projection.weight").T)
-
-    def embed_ids(self, ids: NDArray[np.int64]) -> Array:
-        """(N, T) token ids -> (N, D), unit rows."""
-        name = "text_model.embeddings"
-        x = self._tensors.tensors[f"{name}.token_embedding.weight"].read()[ids].astype(np.float64)
-        x = x + self._get(f"{name}.position_embedding.weight")[: ids.shape[1]]
-        mask = np.triu(np.full((ids.shape[1], ids.shape[1]), -np.inf), k=1)
-        x = self._encode(x, "text_model", self._config.text, mask)
-        x = self._norm(x, "text_model.final_layer_norm", self._config.text)
-        end = self._config.end_id
-        places = ids.argmax(axis=1) if end is None else (ids == end).argmax(axis=1)
-        pooled = x[np.arange(len(ids)), places]
-        return _unit(pooled @ self._get("text_projection.weight").T)
-
-    def _encode(self, x: Array, tower: str, config: TransformerConfig, mask: Array | None) -> Array:
-        for index in range(config.layers):
-            layer = f"{tower}.encoder.layers.{index}"
-            normed = self._norm(x, f"{layer}.layer_norm1", config)
-            x = x + self._attention(normed, f"{layer}.self_attn", config.heads, mask)
-            normed = self._norm(x, f"{layer}.layer_norm2", config)
-            hidden = ACTIVATIONS[config.activation](self._linear(normed, f"{layer}.mlp.fc1"))
-            x = x + self._linear(hidden, f"{layer}.mlp.fc2")
-        return x
-
-    def _attention(self, x: Array, name: str, heads: int, mask: Array | None) -> Array:
-        def split(part: str) -> Array:
-            y = self._linear(x, f"{name}.{part}_proj")
-            return y.reshape(*y.shape[:2], heads, -1).transpose(0, 2, 1, 3)
-
-        query, key, value = split("q"), split("k"), split("v")
-        logits = query @ key.swapaxes(2, 3) / math.sqrt(query.shape[3])
-        if mask is not None:
-            logits = logits + mask
-        weights = np.exp(logits - logits.max(axis=3, keepdims=True))
-        weights /= weights.sum(axis=3, keepdims=True)
-        mixed = (weights @ value).transpose(0, 2, 1, 3).reshape(x.shape)
-        return self._linear(mixed, f"{name}.out_proj")
-
-    def _norm(self, x: Array, name: str, config: TransformerConfig) -> Array:
-        centred = x - x.mean(axis=-1, keepdims=True)
-        variance = (centred**2).mean(axis=-1, keepdims=True)
-        scaled = centred / np.sqrt(variance + config.epsilon)
-        return scaled * self._get(f"{name}.weight") + self._get(f"{name}.bias")
-
-    def _linear(self, x: Array, name: str) -> Array:
-        # As one matrix: NumPy multiplies a stack row block by row block, many times slower.
-        rows = x.reshape(-1, x.shape[-1]) @ self._get(f"{name}.weight").T
-        return rows.reshape(*x.shape[:-1], -1) + self._get(f"{name}.bias")
-
-    def _get(self, name: str) -> Array:
-        return self._tensors.tensors[name].float64()
+from ..layouts.huggingface_config import TextConfig, TransformerConfig, VisionConfig
+from .numerics import (
+    ACTIVATIONS,
+    Array,
+    Weights,
+    attention,
+    causal_mask,
+    normalised,
+    patches,
+    product,
+    unit,
+)
 
 
-def _quick_gelu(x: Array) -> Array:
-    # exp of -|x| cannot overflow; the two branches are one function.
-    small = np.exp(-np.abs(1.702 * x))
-    gate: Any = np.where(x >= 0, 1, small) / (1 + small)
-    return x * gate
+def clip_pixels(
+    w: Weights, config: VisionConfig, recipe: ImageRecipe, pixels: NDArray[np.uint8]
+) -> Array:
+    """What a CLIPModel answers: (N, size, size, 3) uint8 -> (N, D), unit rows."""
+    name = "vision_model.embeddings"
+    tokens = patches(normalised(pixels, recipe), w[f"{name}.patch_embedding.weight"])
+    first = np.broadcast_to(w[f"{name}.class_embedding"], (len(tokens), 1, tokens.shape[2]))
+    x = np.concatenate([first, tokens], axis=1) + w[f"{name}.position_embedding.weight"]
+    x = w.norm(x, "vision_model.pre_layrnorm", config.epsilon)
+    x = _encode(w, x, "vision_model", config, mask=None)
+    pooled = w.norm(x[:, 0], "vision_model.post_layernorm", config.epsilon)
+    return unit(pooled @ w["visual_projection.weight"].T)
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+def clip_ids(w: Weights, config: TextConfig, ids: NDArray[np.int64]) -> Array:
+    """What a CLIPModel answers: (N, T) token ids -> (N, D), unit rows."""
+    x = _encode(w, _embed(w, ids), "text_model", config, causal_mask(ids.shape[1]))
+    x = w.norm(x, "text_model.final_layer_norm", config.epsilon)
+    end = config.end_id
+    places = ids.argmax(axis=1) if end is None else (ids == end).argmax(axis=1)
+    return unit(x[np.arange(len(ids)), places] @ w["text_projection.weight"].T)
 
 
-def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+def siglip_pixels(
+    w: Weights, config: VisionConfig, recipe: ImageRecipe, pixels: NDArray[np.uint8]
+) -> Array:
+    """What a SiglipModel answers: (N, size, size, 3) uint8 -> (N, D), unit rows."""
+    name = "vision_model.embeddings"
+    x = patches(normalised(pixels, recipe), w[f"{name}.patch_embedding.weight"])
+    x = x + w[f"{name}.patch_embedding.bias"] + w[f"{name}.position_embedding.weight"]
+    x = _encode(w, x, "vision_model", config, mask=None)
+    x = w.norm(x, "vision_model.post_layernorm", config.epsilon)
+    return unit(_attention_pool(w, x, config)[:, 0])
 
 
-ACTIVATIONS = {"quick_gelu": _quick_gelu, "gelu": _gelu}
+def siglip_ids(w: Weights, config: TextConfig, ids: NDArray[np.int64]) -> Array:
+    """What a SiglipModel answers: (N, T) token ids -> (N, D), unit rows."""
+    x = _encode(w, _embed(w, ids), "text_model", config, mask=None)
+    x = w.norm(x, "text_model.final_layer_norm", config.epsilon)
+    return unit(w.linear(x[:, -1], "text_model.head"))
 
 
-def _unit(x: Array) -> Array:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+def _attention_pool(w: Weights, x: Array, config: TransformerConfig) -> Array:
+    """(N, T, W) -> (N, 1, W), its projections packed as torch.nn.MultiheadAttention does."""
+    name = "vision_model.head"
+    kernels = np.split(w[f"{name}.attention.in_proj_weight"], 3)
+    biases = np.split(w[f"{name}.attention.in_proj_bias"], 3)
+    probe = np.repeat(w[f"{name}.probe"], len(x), axis=0)
+    query, key, value = (
+        product(given, kernel.T) + bias
+        for given, kernel, bias in zip((probe, x, x), kernels, biases, strict=True)
+    )
+    mixed = attention(query, key, value, config.heads, mask=None)
+    pooled = w.linear(mixed, f"{name}.attention.out_proj")
+    normed = w.norm(pooled, f"{name}.layernorm", config.epsilon)
+    return pooled + _mlp(w, normed, f"{name}.mlp", config)
+
+
+def _embed(w: Weights, ids: NDArray[np.int64]) -> Array:
+    name = "text_model.embeddings"
+    x = w.rows(f"{name}.token_embedding.weight", ids)
+    return x + w[f"{name}.position_embedding.weight"][: ids.shape[1]]
+
+
+def _encode(
+    w: Weights, x: Array, tower: str, config: TransformerConfig, mask: Array | None
+) -> Array:
+    for index in range(config.layers):
+        layer = f"{tower}.encoder.layers.{index}"
+        normed = w.norm(x, f"{layer}.layer_norm1", config.epsilon)
+        query, key, value = (w.linear(normed, f"{layer}.self_attn.{p}_proj") for p in "qkv")
+        mixed = attention(query, key, value, config.heads, mask)
+        x = x + w.linear(mixed, f"{layer}.self_attn.out_proj")
+        normed = w.norm(x, f"{layer}.layer_norm2", config.epsilon)
+        x = x + _mlp(w, normed, f"{layer}.mlp", config)
+    return x
+
+
+def _mlp(w: Weights, x: Array, name: str, config: TransformerConfig) -> Array:
+    return w.linear(ACTIVATIONS[config.activation](w.linear(x, f"{name}.fc1")), f"{name}.fc2")
