@@ -75,10 +75,7 @@ class Product:
         cast = self.input.producer()
         if cast is None or cast.op_type != "Cast":
             return None
-        source = value = given(cast.inputs[0])
-        while (producer := value.producer()) is not None and producer.op_type in _MOVING:
-            value = given(producer.inputs[0])
-        return source if value.is_graph_input() and value.dtype == ir.DataType.UINT8 else None
+        return bytes_of(cast.inputs[0])
 
 
 @dataclass(frozen=True)
@@ -121,6 +118,14 @@ def find_tables(model: ir.Model) -> list[Table]:
         and _is_weight(node.inputs[0])
         and node.attributes.get_int("axis", 0) == 0
     ]
+
+
+def bytes_of(source: ir.Value | None) -> ir.Value | None:
+    """The value, where it is the graph's uint8 pixels, perhaps moved about."""
+    source = value = given(source)
+    while (producer := value.producer()) is not None and producer.op_type in _MOVING:
+        value = given(producer.inputs[0])
+    return source if value.is_graph_input() and value.dtype == ir.DataType.UINT8 else None
 
 
 def readers(value: ir.Value) -> list[ir.Node]:
