@@ -11,6 +11,7 @@ from bareclip.bundle import CleanUp, TextRecipe
 from .checkpoint import Checkpoint
 from .clip_bpe import clip_bpe, parse_merges
 from .errors import CheckpointError
+from .sentencepiece_model import read_sentencepiece
 
 # transformers' classes that do what their tokenizer.json says, and nothing before it.
 _PLAIN = (
@@ -105,13 +106,17 @@ def read_own_tokenizer(
         CheckpointError: No tokenizer, or it is damaged, has ids beyond the token table, or
             names no padding.
     """
-    path = checkpoint.folder / "tokenizer.json"
-    if not path.is_file():
+    path, pieces = (checkpoint.folder / name for name in ("tokenizer.json", "spiece.model"))
+    # transformers' SiglipTokenizer reads the latter, whatever else is there.
+    if pieces.is_file() and tokenizer_class(checkpoint) == "SiglipTokenizer":
+        tokenizer = read_sentencepiece(pieces, "</s>")
+    elif path.is_file():
+        tokenizer = load_tokenizer(path)
+    else:
         raise CheckpointError(
             f"{checkpoint.name} has no tokenizer.json; where transformers and sentencepiece are "
             "installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes one"
         )
-    tokenizer = load_tokenizer(path)
     end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     pad = _padding(checkpoint, tokenizer) if fixed_length else end
     recipe = TextRecipe(context_length, pad, end, fixed_length, tuple(clean_up))
@@ -133,14 +138,16 @@ def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def tokenizer_class(checkpoint: Checkpoint, default: str) -> str:
-    """Transformers' class of the checkpoint's tokenizer, slow and fast alike.
+def tokenizer_class(checkpoint: Checkpoint) -> str:
+    """The class that transformers takes for the checkpoint's tokenizer, slow and fast alike.
+
+    A file that names none is taken to mean what tokenizer.json does, and nothing before it.
 
     Raises:
         CheckpointError: One of which it is unknown what it does to a text.
     """
     config = checkpoint.json("tokenizer_config.json") or {}
-    named = str(config.get("tokenizer_class") or default)
+    named = str(config.get("tokenizer_class") or "PreTrainedTokenizer")
     name = named.removesuffix("Fast")
     if name not in (*_PLAIN, "SiglipTokenizer"):
         raise CheckpointError(

@@ -77,7 +77,12 @@ MISTAKES = {
     "batch norm's variance": ("tiny-resnet", Convolution, "_fold_weight", lambda a: a * 1.01),
     "packed projections": ("tiny", Tensor, "rows", lambda t: Tensor(t.shape, lambda: t.read() * 0)),
     "attention pooling": ("siglip", AttentionPooling, "_project_probe", lambda a: a * 1.1),
-    "positions and patches' bias": ("siglip", VisionTransformer, "_fold_positions", lambda a: a * 1.01),
+    "patches' bias": (
+        "siglip",
+        VisionTransformer,
+        "_fold_positions",
+        lambda a: a * 1.01,
+    ),
 }
 
 

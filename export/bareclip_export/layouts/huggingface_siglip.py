@@ -37,7 +37,7 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
     vision, text = read_vision(checkpoint, SIGLIP_VISION), read_text(checkpoint, SIGLIP_TEXT)
     tensors = checkpoint.tensors
     image = read_image_recipe(checkpoint, vision.image_size, "SiglipImageProcessor")
-    named = tokenizer_class(checkpoint, "SiglipTokenizer")
+    named = tokenizer_class(checkpoint)
     tokenizer, recipe = read_own_tokenizer(
         checkpoint,
         text.context_length,

@@ -114,7 +114,7 @@ def _tokenizer(
                 f"no_causal_mask {text['no_causal_mask']}, a combination we do not author"
             )
         return read_openai_tokenizer(checkpoint, *sizes, CLEAN_UPS[name])
-    tokenizer_class(checkpoint, "PreTrainedTokenizer")
+    tokenizer_class(checkpoint)
     fixed = bool(text["no_causal_mask"]) or pooling == "last"
     tokenizer, recipe = read_own_tokenizer(checkpoint, *sizes, CLEAN_UPS[name], fixed)
     if type(pooling) is int and recipe.end_id != pooling:
