@@ -60,6 +60,11 @@ CONFIGS: dict[str, Config] = {
         "vision_cfg": {"image_size": 64, "layers": [2, 1, 2, 1], "width": 8, "head_width": 32},
         "text_cfg": _TEXT,
     },
+    "tiny-last": {
+        "embed_dim": 20,
+        "vision_cfg": _VISION | {"layers": 1},
+        "text_cfg": _TEXT | _SIGLIP_TEXT,
+    },
     "tiny-siglip": {
         "embed_dim": 48,
         "init_logit_bias": -10,
