@@ -28,7 +28,6 @@ def test_each_tower_is_the_float64_forwards(families: dict[str, Path], family: s
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.filterwarnings("ignore:this model repairs")
 def test_a_vector_does_not_depend_on_its_batch(families: dict[str, Path], family: str) -> None:
     clip = bareclip.load(families[family])
     images, texts = list(batch(40, 5)), TEXTS

@@ -14,8 +14,6 @@ from bareclip_export.precisions.quantize import Data, quantize
 from tests.conftest import FAMILIES
 from tests.variants import TEXTS, batch, picture
 
-pytestmark = pytest.mark.filterwarnings("ignore:this model repairs")
-
 # Small random towers are coarser than trained ones of full size.
 LEAST = {"int8": 0.98, "int4": 0.85}
 

@@ -1,5 +1,6 @@
 import sys
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,7 +9,9 @@ from bareclip.clean_up import clean
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> None:
+def _forget() -> Iterator[None]:
+    clean_up._ftfy.cache_clear()
+    yield
     clean_up._ftfy.cache_clear()
 
 
