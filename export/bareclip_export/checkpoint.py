@@ -39,11 +39,12 @@ class Checkpoint:
     config: dict[str, Any]
 
     @classmethod
-    def open(cls, source: str) -> "Checkpoint":
+    def open(cls, source: str, ready_made: bool = False) -> "Checkpoint":
         """Finds a checkpoint.
 
         Args:
             source: A folder, or a name to download: ``owner/name`` or ``owner/name@revision``.
+            ready_made: Whether its graphs are wanted rather than its weights.
 
         Raises:
             CheckpointError: There is none, or it has no readable config.
@@ -51,9 +52,9 @@ class Checkpoint:
         folder, revision = Path(source).expanduser(), None
         name = folder.resolve().name
         if not folder.is_dir():
-            folder, revision = hub.download(source)
+            folder, revision = hub.download(source, ready_made)
             name = source.partition("@")[0]
-        layout = _layout(folder)
+        layout = "huggingface" if ready_made else _layout(folder)
         if layout is None:
             raise CheckpointError(
                 f"{source} is not a checkpoint: it has neither config.json nor "

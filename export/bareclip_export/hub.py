@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from .errors import CheckpointError
-from .files import CONFIGS, WEIGHTS
+from .files import CONFIGS, READY_MADE, WEIGHTS
 
 _SMALL_FILES = [
     "config.json",
@@ -27,11 +27,12 @@ _SMALL_FILES = [
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
-def download(source: str) -> tuple[Path, str]:
+def download(source: str, ready_made: bool = False) -> tuple[Path, str]:
     """Brings a repository's files into huggingface_hub's cache.
 
     Args:
         source: ``owner/name`` or ``owner/name@revision``.
+        ready_made: Bring its ONNX graphs in the place of its weights.
 
     Returns:
         The folder of the snapshot, and the commit it is.
@@ -47,6 +48,9 @@ def download(source: str) -> tuple[Path, str]:
             "openai/clip-vit-base-patch32 or owner/name@revision"
         )
     repo, revision = match["repo"], match["revision"]
+    if ready_made:
+        folder = _snapshot(repo, revision, _SMALL_FILES + READY_MADE)
+        return folder, folder.name
     folder = _snapshot(repo, revision, _SMALL_FILES)
     # One form of the weights after another, since each is as large as the last: OpenCLIP's
     # where the repository has its config, and pickles only where nothing else is there.

@@ -2,7 +2,9 @@
 
 from functools import partial
 
-from bareclip.bundle import CleanUp, Scoring
+import tokenizers
+
+from bareclip.bundle import CleanUp, Scoring, TextRecipe
 
 from ..checkpoint import Checkpoint
 from ..image_recipe import read_image_recipe
@@ -37,14 +39,7 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
     vision, text = read_vision(checkpoint, SIGLIP_VISION), read_text(checkpoint, SIGLIP_TEXT)
     tensors = checkpoint.tensors
     image = read_image_recipe(checkpoint, vision.image_size, "SiglipImageProcessor")
-    named = tokenizer_class(checkpoint)
-    tokenizer, recipe = read_own_tokenizer(
-        checkpoint,
-        text.context_length,
-        text.vocabulary,
-        _CLEAN_UP if named == "SiglipTokenizer" else (),
-        fixed_length=True,
-    )
+    made, recipe = tokenizer(checkpoint, text)
     loaded = Weights(tensors)
     return Model(
         architecture=architecture,
@@ -59,10 +54,24 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
         ),
         text=Text(
             _text(tensors, text, vision.width),
-            tokenizer,
+            made,
             recipe,
             partial(siglip_ids, loaded, text),
         ),
+    )
+
+
+def tokenizer(
+    checkpoint: Checkpoint, config: TextConfig
+) -> tuple[tokenizers.Tokenizer, TextRecipe]:
+    """The tokenizer, with the clean-up that transformers' class of it does.
+
+    Raises:
+        CheckpointError: It is missing, unknown, or does not fit the config.
+    """
+    clean_up = _CLEAN_UP if tokenizer_class(checkpoint) == "SiglipTokenizer" else ()
+    return read_own_tokenizer(
+        checkpoint, config.context_length, config.vocabulary, clean_up, fixed_length=True
     )
 
 

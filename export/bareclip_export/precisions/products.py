@@ -152,8 +152,9 @@ def array_of(value: ir.Value | None) -> NDArray[Any]:
 class Surgeon:
     """Puts nodes and weights into a graph in the place of others."""
 
-    def __init__(self, model: ir.Model) -> None:
-        self._graph = model.graph
+    def __init__(self, model: ir.Model, mark: str = "q") -> None:
+        # Marked, so that no name is used twice where a graph is changed again.
+        self._graph, self._mark = model.graph, mark
         self._number = 0
 
     def constant(self, name: str, array: ArrayLike) -> ir.Value:
@@ -177,7 +178,7 @@ class Surgeon:
     ) -> ir.Value:
         """Puts a node before another and returns its output."""
         self._number += 1
-        name = f"{op_type}_q{self._number}"
+        name = f"{op_type}_{self._mark}{self._number}"
         node = ir.node(op_type, inputs, attributes, domain=domain, name=name)
         node.outputs[0].name = f"v_{name}"
         self._graph.insert_before(before, node)
