@@ -48,7 +48,9 @@ def _tokenizer(data: bytes, end: str) -> tokenizers.Tokenizer:
     special: list[str] = []
     unknown, kind, charsmap = None, _UNIGRAM, b""
     for number, value in _fields(data):
-        parts = dict(_fields(value)) if isinstance(value, bytes) else {}
+        if number not in (_PIECES, _TRAINER, _NORMALIZER) or not isinstance(value, bytes):
+            continue
+        parts = dict(_fields(value))
         if number == _PIECES:
             piece = bytes(parts[_PIECE]).decode()  # type: ignore[arg-type]
             if parts.get(_TYPE) == _UNKNOWN:
@@ -58,7 +60,7 @@ def _tokenizer(data: bytes, end: str) -> tokenizers.Tokenizer:
             vocab.append((piece, float(parts.get(_SCORE, 0.0))))
         elif number == _TRAINER:
             kind = int(parts.get(_MODEL_TYPE, _UNIGRAM))
-        elif number == _NORMALIZER:
+        else:
             charsmap = bytes(parts.get(_CHARSMAP, b""))  # type: ignore[arg-type]
     names = [piece for piece, _ in vocab]
     if kind != _UNIGRAM or unknown is None or end not in names:

@@ -37,7 +37,7 @@ SMALL = [name for name in CONFIGS if name.startswith("tiny") and name != "tiny-s
 MARKUP = ["a <end_of_text> inside <START_OF_TEXT>", "&amp;lt;b&amp;gt; snake_case, (odd)", "ÃƒÂ©"]
 
 
-@pytest.mark.parametrize("name", [*SMALL, "ViT-B-32", "RN50", "ViT-B-16-SigLIP"])
+@pytest.mark.parametrize("name", [*SMALL, "ViT-B-32", "RN50", "RN101", "RN50x4", "ViT-B-16-SigLIP"])
 def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str) -> None:
     own = "hf_tokenizer_name" in CONFIGS[name]["text_cfg"]
     tokenizer = None if own else openai_tokenizer()
