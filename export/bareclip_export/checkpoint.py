@@ -127,9 +127,12 @@ def _layout(folder: Path) -> Layout | None:
     found: list[Layout] = [
         layout for layout in ("open_clip", "huggingface") if (folder / CONFIGS[layout]).is_file()
     ]
-    with_weights = [layout for layout in found if any(folder.glob(f"{WEIGHTS[layout][0]}*"))
-                    or any(folder.glob(f"{WEIGHTS[layout][1]}*"))]  # fmt: skip
-    return next(iter(with_weights or found), None)
+    whole = [
+        layout
+        for layout in found
+        if any(path for name in WEIGHTS[layout] for path in folder.glob(f"{name}*"))
+    ]
+    return next(iter(whole or found), None)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,13 +8,12 @@ import dataclasses
 import hashlib
 import json
 import secrets
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from .errors import BundleError
+from .strict_json import from_json
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -237,7 +236,7 @@ class Bundle:
                 f"{manifest} has format version {version!r}; this bareclip reads "
                 f"{FORMAT_VERSION}: update bareclip, or export the bundle again"
             )
-        bundle: Bundle = _from_json(cls, data, str(manifest))
+        bundle: Bundle = from_json(cls, data, str(manifest))
         bundle = dataclasses.replace(bundle, folder=folder)
         bundle._check_values()
         bundle._check_files()
@@ -371,45 +370,3 @@ def file_record(path: Path) -> FileRecord:
     """Measures a file."""
     with path.open("rb") as file:
         return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _from_json(kind: Any, data: Any, where: str) -> Any:
-    """Builds ``kind`` (a dataclass or a type of its fields) from parsed JSON, strictly."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_from_json(typing.cast(type, kind), data, where)
-    if origin is Literal:
-        if data in arguments:
-            return data
-        raise BundleError(
-            f"unsupported value {data!r} at {where}; this bareclip knows "
-            f"{', '.join(map(repr, arguments))}: update bareclip"
-        )
-    if origin is types.UnionType:
-        return None if data is None else _from_json(arguments[0], data, where)
-    if origin is dict and isinstance(data, dict):
-        return {k: _from_json(arguments[1], v, f"{where}: {k}") for k, v in data.items()}
-    if origin is tuple and isinstance(data, list):
-        variadic = arguments[-1] is Ellipsis
-        if variadic or len(arguments) == len(data):
-            return tuple(_from_json(arguments[0], item, where) for item in data)
-    if kind is float and type(data) in (int, float) and abs(data) < 1e300:
-        return float(data)
-    if kind is int and type(data) is int and abs(data) < 2**63:
-        return data
-    if kind in (str, bool) and type(data) is kind:
-        return data
-    raise BundleError(f"{where} holds {data!r}, not a valid {kind}; export the bundle again")
-
-
-def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise BundleError(f"{where} holds {data!r}, not an object; export the bundle again")
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind) if f.metadata.get("in_manifest", True)]
-    unknown, missing = set(data) - set(names), set(names) - set(data)
-    if unknown:
-        raise BundleError(f"unknown field {min(unknown)!r} in {where}; update bareclip")
-    if missing:
-        raise BundleError(f"field {min(missing)!r} is missing in {where}; export the bundle again")
-    return kind(**{name: _from_json(hints[name], data[name], f"{where}: {name}") for name in names})

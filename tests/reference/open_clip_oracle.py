@@ -7,6 +7,7 @@ that describes them is replaced by an empty one before torchvision is imported.
 
 import importlib
 import importlib.util
+import os
 import sys
 import types
 import warnings
@@ -29,7 +30,14 @@ def describe_no_operators() -> None:
 
 
 def import_open_clip() -> Any:
-    """The open_clip module; skips where it is not installed."""
+    """The open_clip module; skips where it is not installed.
+
+    BARECLIP_OPEN_CLIP names a folder that it and torchvision are installed in, apart from
+    transformers, which would import that torchvision in processes that tests start.
+    """
+    apart = os.environ.get("BARECLIP_OPEN_CLIP")
+    if apart and apart not in sys.path:
+        sys.path.append(apart)
     for package in ("open_clip", "torchvision", "timm"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed; .ci/run says how")

@@ -20,6 +20,7 @@ from .demo import demo
 from .embed import embed
 from .evaluate import evaluate
 from .info import info
+from .models import models
 from .similarity import similarity
 from .verify import verify
 
@@ -59,7 +60,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (classify, demo, embed, evaluate, info, similarity, verify):
+for _command in (classify, demo, embed, evaluate, info, models, similarity, verify):
     commands.add_command(_command)
 
 
