@@ -111,12 +111,15 @@ def _write(
     """Writes and verifies all towers in float32, and the manifest."""
     (folder / BASE).mkdir()
     towers: dict[str, TowerFiles] = {}
+    pad_id = conversion.text.recipe.pad_id if conversion.text else 0
     for tower, batches in _samples(conversion).items():
         graph = folder / BASE / f"{tower}.onnx"
         report(f"writing the {tower} tower")
         conversion.write[tower](graph)
         report(f"verifying it against {conversion.reference_name}")
-        parity = verify(graph, batches, conversion.reference[tower], conversion.reference_name)
+        parity = verify(
+            graph, batches, conversion.reference[tower], conversion.reference_name, pad_id
+        )
         report(f"largest difference {parity.max_difference:.1e}")
         towers[tower] = TowerFiles(
             graph=f"{BASE}/{graph.name}",

@@ -34,7 +34,10 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     },
 }
 # Of the same pixels: an older name, and variants that differ in how they compute.
-_ALIASES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+_ALIASES = dict.fromkeys(
+    ("CLIPFeatureExtractor", "ChineseCLIPImageProcessor", "ChineseCLIPFeatureExtractor"),
+    "CLIPImageProcessor",
+)
 _VARIANTS = ("Fast", "Pil")
 
 
