@@ -87,10 +87,10 @@ def write_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = json.loads(tokenizer.read_text("utf-8")) if tokenizer else make_tokenizer()
-    _write_json(folder / "tokenizer.json", found)
+    write_json(folder / "tokenizer.json", found)
     ids = len(found["model"]["vocab"])
-    _write_json(folder / "config.json", config(sizes, ids))
-    _write_json(folder / "preprocessor_config.json", processor(sizes.image))
+    write_json(folder / "config.json", config(sizes, ids))
+    write_json(folder / "preprocessor_config.json", processor(sizes.image))
     tensors = {
         name: _weights(name, shape, seed).astype(dtype)
         for name, shape in shapes(sizes, sizes.vocabulary or ids).items()
@@ -279,7 +279,7 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float64
     return normal / np.sqrt(np.prod(shape[1:]))
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

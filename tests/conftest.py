@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import seeded_open_clip, seeded_siglip
 from benchmarks.seeded import write_checkpoint
 
 import bareclip
 from bareclip_export.export import export
+from bareclip_export.layouts import open_clip_siglip
 
 from .variants import VARIANTS
+
+OPEN_CLIP = [name for name in seeded_open_clip.CONFIGS if name.startswith("tiny")]
+# Small ones of every family but CLIP in Hugging Face's layout, which VARIANTS has.
+FAMILIES = [*OPEN_CLIP, "siglip"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,3 +71,24 @@ def data() -> Path:
     if not folder:
         pytest.skip("BARECLIP_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def family_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    made = {name: seeded_open_clip.write_checkpoint(root / name, name) for name in OPEN_CLIP}
+    return made | {"siglip": seeded_siglip.write_checkpoint(root / "siglip")}
+
+
+@pytest.fixture(scope="session")
+def families(
+    family_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A bundle of each, exported once."""
+    root = tmp_path_factory.mktemp("family-bundles")
+    trunk = open_clip_siglip.Trunk(48, 2, 12, 4.0, "gelu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(open_clip_siglip.TRUNKS, "vit_base_patch8_siglip", trunk)
+        return {
+            name: export(str(path), root / name).folder for name, path in family_checkpoints.items()
+        }

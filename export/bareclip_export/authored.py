@@ -1,11 +1,17 @@
 """The main route: our own towers, checked against a float64 forward in NumPy."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+from bareclip.bundle import ImageRecipe
+
 from .checkpoint import Checkpoint
 from .graph import ids_input, pixels_input, write_graph
 from .layouts import read_model
-from .layouts.huggingface_config import read_config
-from .reference import Reference
-from .route import Conversion
+from .layouts.model import Model
+from .route import Conversion, Text
+from .towers import weights
+from .towers.modified_resnet import ModifiedResNet
 from .towers.text_transformer import TextTransformer
 from .towers.vision_transformer import VisionTransformer
 
@@ -17,27 +23,42 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         CheckpointError: Of another architecture, or incomplete.
     """
     model = read_model(checkpoint)
-    reference = Reference(checkpoint.tensors, read_config(checkpoint), model.image)
+    vision, text = model.vision, model.text
     return Conversion(
         architecture=model.architecture,
         exporter="authored",
         embedding_dim=model.embedding_dim,
-        context_length=model.text.positions.shape[0],
-        vocabulary=model.text.tokens.shape[0],
-        end_id=model.text.end_id,
         scoring=model.scoring,
-        image=model.image,
-        write={
-            "vision": lambda path: write_graph(
-                VisionTransformer(model.vision, model.image),
-                pixels_input(model.image.size),
-                model.embedding_dim,
-                path,
-            ),
-            "text": lambda path: write_graph(
-                TextTransformer(model.text), ids_input(), model.embedding_dim, path
-            ),
+        image=vision.recipe if vision else None,
+        text=(Text(text.tokenizer, text.recipe, text.weights.tokens.shape[0]) if text else None),
+        write=_writers(model),
+        reference={
+            name: tower.reference
+            for name, tower in (("vision", vision), ("text", text))
+            if tower is not None
         },
-        reference={"vision": reference.embed_pixels, "text": reference.embed_ids},
         reference_name="float64 NumPy",
     )
+
+
+def _writers(model: Model) -> dict[str, Callable[[Path], None]]:
+    writers: dict[str, Callable[[Path], None]] = {}
+    width = model.embedding_dim
+    if (vision := model.vision) is not None:
+        writers["vision"] = lambda path: write_graph(
+            _vision(vision.weights, vision.recipe), pixels_input(vision.recipe.size), width, path
+        )
+    if (text := model.text) is not None:
+        length = text.recipe.context_length if text.recipe.fixed_length else None
+        writers["text"] = lambda path: write_graph(
+            TextTransformer(text.weights), ids_input(length), width, path
+        )
+    return writers
+
+
+def _vision(
+    tower: weights.VisionTransformer | weights.ModifiedResNet, recipe: ImageRecipe
+) -> VisionTransformer | ModifiedResNet:
+    if isinstance(tower, weights.ModifiedResNet):
+        return ModifiedResNet(tower, recipe)
+    return VisionTransformer(tower, recipe)

@@ -1,4 +1,8 @@
-"""A checkpoint on disk: where it is, what its config says, what tensors it has."""
+"""A checkpoint on disk: where it is, what its config says, what tensors it has.
+
+A folder may hold a model in Hugging Face's layout, in OpenCLIP's, or in both, as LAION's do.
+OpenCLIP's is then the one that is read: the other was converted from it.
+"""
 
 import json
 import re
@@ -11,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from . import hub
 from .errors import CheckpointError
+from .files import CONFIGS, WEIGHTS, Layout
 from .pickle_weights import read_pickle_weights
 from .tensors import Tensor, TensorStore
 
@@ -23,35 +28,44 @@ class Checkpoint:
         folder: Where its files lie.
         name: As its user calls it: ``owner/name``, or the folder's name.
         revision: The commit it was downloaded at; None for a local folder.
-        config: Its config.json.
+        layout: Whose files they are.
+        config: Its config.json or open_clip_config.json.
     """
 
     folder: Path
     name: str
     revision: str | None
+    layout: Layout
     config: dict[str, Any]
 
     @classmethod
-    def open(cls, source: str) -> "Checkpoint":
+    def open(cls, source: str, ready_made: bool = False) -> "Checkpoint":
         """Finds a checkpoint.
 
         Args:
             source: A folder, or a name to download: ``owner/name`` or ``owner/name@revision``.
+            ready_made: Whether its graphs are wanted rather than its weights.
 
         Raises:
-            CheckpointError: There is none, or it has no readable config.json.
+            CheckpointError: There is none, or it has no readable config.
         """
         folder, revision = Path(source).expanduser(), None
         name = folder.resolve().name
         if not folder.is_dir():
-            folder, revision = hub.download(source)
+            folder, revision = hub.download(source, ready_made)
             name = source.partition("@")[0]
-        if not (folder / "config.json").is_file():
+        layout = "huggingface" if ready_made else _layout(folder)
+        if layout is None:
             raise CheckpointError(
-                f"{source} is not a checkpoint: it has no config.json; give a folder in the "
-                "layout of openai/clip-vit-base-patch32"
+                f"{source} is not a checkpoint: it has neither config.json nor "
+                "open_clip_config.json; give a folder in the layout of "
+                "openai/clip-vit-base-patch32, or in OpenCLIP's"
             )
-        return cls(folder, name, revision, read_json(folder / "config.json"))
+        return cls(folder, name, revision, layout, read_json(folder / CONFIGS[layout]))
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / CONFIGS[self.layout]
 
     def json(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the checkpoint, None where it has no such file."""
@@ -74,18 +88,16 @@ class Checkpoint:
         Raises:
             CheckpointError: No weights, or damaged or refused ones.
         """
-        for stem, suffix, read in (
-            ("model", ".safetensors", _read_safetensors),
-            ("pytorch_model", ".bin", read_pickle_weights),
-        ):
-            paths = self._weight_files(stem + suffix)
+        safe, pickled = WEIGHTS[self.layout]
+        for name, read in ((safe, _read_safetensors), (pickled, read_pickle_weights)):
+            paths = self._weight_files(name)
             if paths:
                 tensors: dict[str, Tensor] = {}
                 for path in paths:
                     tensors |= read(path)
                 return TensorStore(tensors, str(self.folder))
         raise CheckpointError(
-            f"{self.folder} has no weights: neither model.safetensors nor pytorch_model.bin "
+            f"{self.folder} has no weights: neither {safe} nor {pickled} "
             "(nor their .index.json); download it again"
         )
 
@@ -108,6 +120,19 @@ class Checkpoint:
                     "download the checkpoint again"
                 )
         return paths
+
+
+def _layout(folder: Path) -> Layout | None:
+    """Whose layout a folder is in, by its config, and by its weights where it has both."""
+    found: list[Layout] = [
+        layout for layout in ("open_clip", "huggingface") if (folder / CONFIGS[layout]).is_file()
+    ]
+    whole = [
+        layout
+        for layout in found
+        if any(path for name in WEIGHTS[layout] for path in folder.glob(f"{name}*"))
+    ]
+    return next(iter(whole or found), None)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""bareclip export and quantize: they join the command through entry points."""
+"""bareclip export, import and quantize: they join the command through entry points."""
 
 import json
 from dataclasses import asdict
@@ -77,11 +77,37 @@ def export(
         overwrite,
         _say,
     )
-    if as_json:
-        click.echo(json.dumps({"bundle": str(output), **_described(bundle)}))
-        return
-    size = sum(record.size for record in bundle.files().values())
-    click.echo(f"{output}: {bundle.name}, {size / 1e6:.0f} MB, verified")
+    _print_made(bundle, output, as_json)
+
+
+@click.command(name="import")
+@click.argument("folder")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to make."
+)
+@click.option("--logit-scale", type=float, help="The model's; without it CLIP has ln(100).")
+@click.option("--logit-bias", type=float, help="The model's; SigLIP needs it.")
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_(
+    folder: str,
+    output: Path,
+    logit_scale: float | None,
+    logit_bias: float | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Makes a bundle of ready-made graphs: a FOLDER or a Hub name with onnx/vision_model.onnx.
+
+    \b
+    bareclip import Xenova/clip-vit-base-patch32 -o clip-b32
+    """
+    try:
+        from .export import import_graphs
+    except ImportError as error:
+        raise _extra_missing(error) from error
+    bundle = import_graphs(folder, output, logit_scale, logit_bias, overwrite, _say)
+    _print_made(bundle, output, as_json)
 
 
 @click.command()
@@ -124,6 +150,14 @@ def quantize(
         return
     for name in wanted.names:
         print_fidelity(changed, name, changed.fidelity[name])
+
+
+def _print_made(bundle: Bundle, output: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"bundle": str(output), **_described(bundle)}))
+        return
+    size = sum(record.size for record in bundle.files().values())
+    click.echo(f"{output}: {bundle.name}, {size / 1e6:.0f} MB, verified")
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from bareclip import __version__
 from bareclip.bundle import (
     FORMAT_VERSION,
     MANIFEST,
+    TOKENIZER,
     Bundle,
     Source,
     TowerFiles,
@@ -22,11 +23,10 @@ from bareclip.bundle import (
 from bareclip.fidelity import BASE
 from bareclip.tokenizer import Tokenizer
 
-from . import authored
+from . import authored, ready_made
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .precisions.quantize import Precisions, quantize
-from .recipes import read_tokenizer
 from .route import Conversion
 from .verify import sample_ids, sample_pixels, verify
 
@@ -64,63 +64,107 @@ def export(
     with _appearing(output, overwrite) as folder:
         checkpoint = Checkpoint.open(source)
         report(f"reading {checkpoint.folder}")
-        conversion = _convert(checkpoint, route)
-        tokenizer, recipe = read_tokenizer(
-            checkpoint, conversion.context_length, conversion.vocabulary, conversion.end_id
-        )
-        tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-        (folder / BASE).mkdir()
-        towers: dict[str, TowerFiles] = {}
-        samples: dict[str, list[NDArray[Any]]] = {
-            "vision": [*sample_pixels(conversion.image.size)],
-            "text": [*sample_ids(Tokenizer(tokenizer, recipe), conversion.vocabulary)],
-        }
-        for tower in ("vision", "text"):
-            graph = folder / BASE / f"{tower}.onnx"
-            report(f"writing the {tower} tower")
-            conversion.write[tower](graph)
-            report(f"verifying it against {conversion.reference_name}")
-            parity = verify(
-                graph, samples[tower], conversion.reference[tower], conversion.reference_name
-            )
-            report(f"largest difference {parity.max_difference:.1e}")
-            towers[tower] = TowerFiles(
-                graph=f"{BASE}/{graph.name}",
-                recipe="float32",
-                onnxruntime="1.18",
-                inputs=("pixels",) if tower == "vision" else ("ids",),
-                files={
-                    f"{BASE}/{path.name}": file_record(path)
-                    for path in sorted(graph.parent.glob(f"{graph.name}*"))
-                },
-                parity=parity,
-            )
-        bundle = Bundle(
-            format_version=FORMAT_VERSION,
-            name=checkpoint.name.rpartition("/")[2],
-            source=Source(
-                checkpoint=checkpoint.name,
-                revision=checkpoint.revision,
-                license=checkpoint.license(),
-                architecture=conversion.architecture,
-                exporter=f"bareclip {__version__}, {conversion.exporter}",
-            ),
-            embedding_dim=conversion.embedding_dim,
-            scoring=conversion.scoring,
-            image=conversion.image,
-            text=recipe,
-            tokenizer=file_record(folder / "tokenizer.json"),
-            precisions={BASE: towers},
-            fidelity={},
-            folder=folder,
-        )
-        bundle.write()
+        bundle = _write(_convert(checkpoint, route), checkpoint, folder, report)
         for name in precisions.names:
             if name != BASE:
                 bundle = quantize(bundle, name, precisions.data, precisions.force, report=report)
         if BASE not in precisions.names:
             _drop(bundle, BASE)
     return Bundle.read(output)
+
+
+def import_graphs(
+    source: str,
+    output: Path,
+    logit_scale: float | None = None,
+    logit_bias: float | None = None,
+    overwrite: bool = False,
+    report: Callable[[str], None] = lambda message: None,
+) -> Bundle:
+    """Makes a bundle of ready-made graphs, and verifies it before it appears.
+
+    Args:
+        source: A folder in the Hub's transformers.js layout, or ``owner/name[@revision]``.
+        output: The bundle's folder, which appears complete or not at all.
+        logit_scale, logit_bias: The model's, which such folders do not hold.
+        overwrite: Replace a bundle that is there already.
+        report: Told each step in a line.
+
+    Returns:
+        The bundle that was written.
+
+    Raises:
+        CheckpointError: The graphs cannot be used, or ``output`` is taken.
+        ParityError: A graph answers otherwise than it did.
+    """
+    with _appearing(output, overwrite) as folder:
+        checkpoint = Checkpoint.open(source, ready_made=True)
+        report(f"reading {checkpoint.folder}")
+        conversion = ready_made.convert(checkpoint, logit_scale, logit_bias)
+        _write(conversion, checkpoint, folder, report)
+    return Bundle.read(output)
+
+
+def _write(
+    conversion: Conversion, checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]
+) -> Bundle:
+    """Writes and verifies all towers in float32, and the manifest."""
+    (folder / BASE).mkdir()
+    towers: dict[str, TowerFiles] = {}
+    pad_id = conversion.text.recipe.pad_id if conversion.text else 0
+    for tower, batches in _samples(conversion).items():
+        graph = folder / BASE / f"{tower}.onnx"
+        report(f"writing the {tower} tower")
+        conversion.write[tower](graph)
+        report(f"verifying it against {conversion.reference_name}")
+        parity = verify(
+            graph, batches, conversion.reference[tower], conversion.reference_name, pad_id
+        )
+        report(f"largest difference {parity.max_difference:.1e}")
+        towers[tower] = TowerFiles(
+            graph=f"{BASE}/{graph.name}",
+            recipe="float32",
+            onnxruntime="1.18",
+            inputs=("pixels",) if tower == "vision" else ("ids",),
+            files={
+                f"{BASE}/{path.name}": file_record(path)
+                for path in sorted(graph.parent.glob(f"{graph.name}*"))
+            },
+            parity=parity,
+        )
+    if conversion.text is not None:
+        conversion.text.tokenizer.save(str(folder / TOKENIZER), pretty=False)
+    bundle = Bundle(
+        format_version=FORMAT_VERSION,
+        name=checkpoint.name.rpartition("/")[2],
+        source=Source(
+            checkpoint=checkpoint.name,
+            revision=checkpoint.revision,
+            license=checkpoint.license(),
+            architecture=conversion.architecture,
+            exporter=f"bareclip {__version__}, {conversion.exporter}",
+        ),
+        embedding_dim=conversion.embedding_dim,
+        scoring=conversion.scoring,
+        image=conversion.image,
+        text=conversion.text.recipe if conversion.text else None,
+        tokenizer=file_record(folder / TOKENIZER) if conversion.text else None,
+        precisions={BASE: towers},
+        fidelity={},
+        folder=folder,
+    )
+    bundle.write()
+    return bundle
+
+
+def _samples(conversion: Conversion) -> dict[str, list[NDArray[Any]]]:
+    """What each of its towers is verified on, in batches."""
+    samples: dict[str, list[NDArray[Any]]] = {}
+    if conversion.image is not None:
+        samples["vision"] = [*sample_pixels(conversion.image.size)]
+    if (text := conversion.text) is not None:
+        samples["text"] = [*sample_ids(Tokenizer(text.tokenizer, text.recipe), text.vocabulary)]
+    return samples
 
 
 def _drop(bundle: Bundle, precision: str) -> None:

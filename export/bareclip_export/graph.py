@@ -25,9 +25,9 @@ def pixels_input(size: int) -> ir.Value:
     return _input("pixels", ir.DataType.UINT8, ["batch", size, size, 3])
 
 
-def ids_input() -> ir.Value:
-    """(batch, tokens) int64, padded with anything after the end token."""
-    return _input("ids", ir.DataType.INT64, ["batch", "tokens"])
+def ids_input(length: int | None = None) -> ir.Value:
+    """(batch, tokens) int64; ``length`` tokens always, where it is given."""
+    return _input("ids", ir.DataType.INT64, ["batch", length or "tokens"])
 
 
 def write_graph(tower: Module, graph_input: ir.Value, embedding_dim: int, path: Path) -> None:

@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 from .errors import CheckpointError
+from .files import CONFIGS, READY_MADE, WEIGHTS
 
 _SMALL_FILES = [
     "config.json",
+    "open_clip_config.json",
     "preprocessor_config.json",
     "processor_config.json",
     "tokenizer.json",
@@ -18,19 +20,19 @@ _SMALL_FILES = [
     "special_tokens_map.json",
     "vocab.json",
     "merges.txt",
+    "spiece.model",
     "README.md",
 ]
-_SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
-_PICKLES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"]
 
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
-def download(source: str) -> tuple[Path, str]:
+def download(source: str, ready_made: bool = False) -> tuple[Path, str]:
     """Brings a repository's files into huggingface_hub's cache.
 
     Args:
         source: ``owner/name`` or ``owner/name@revision``.
+        ready_made: Bring its ONNX graphs in the place of its weights.
 
     Returns:
         The folder of the snapshot, and the commit it is.
@@ -46,10 +48,19 @@ def download(source: str) -> tuple[Path, str]:
             "openai/clip-vit-base-patch32 or owner/name@revision"
         )
     repo, revision = match["repo"], match["revision"]
-    folder = _snapshot(repo, revision, _SMALL_FILES + _SAFETENSORS)
-    # Only then the pickles: they are as large as the safetensors, and less welcome.
-    if not any(folder.glob("*.safetensors")):
-        folder = _snapshot(repo, revision, _SMALL_FILES + _PICKLES)
+    if ready_made:
+        folder = _snapshot(repo, revision, _SMALL_FILES + READY_MADE)
+        return folder, folder.name
+    folder = _snapshot(repo, revision, _SMALL_FILES)
+    # One form of the weights after another, since each is as large as the last: OpenCLIP's
+    # where the repository has its config, and pickles only where nothing else is there.
+    for layout in ("open_clip", "huggingface"):
+        for weights in WEIGHTS[layout] if (folder / CONFIGS[layout]).is_file() else ():
+            stem, _, suffix = weights.rpartition(".")
+            patterns = [weights, f"{weights}.index.json", f"{stem}-*-of-*.{suffix}"]
+            folder = _snapshot(repo, revision, _SMALL_FILES + patterns)
+            if any(folder.glob(f"{stem}*.{suffix}")):
+                return folder, folder.name
     return folder, folder.name
 
 

@@ -5,9 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 from numpy.typing import NDArray
 
-from bareclip.bundle import ImageRecipe, Scoring
+from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
+
+
+@dataclass(frozen=True)
+class Text:
+    """What tokenizes a text for the text tower.
+
+    Attributes:
+        vocabulary: Rows of the token table.
+    """
+
+    tokenizer: tokenizers.Tokenizer
+    recipe: TextRecipe
+    vocabulary: int
 
 
 @dataclass(frozen=True)
@@ -15,9 +29,8 @@ class Conversion:
     """A checkpoint, ready to be written.
 
     Attributes:
-        vocabulary: Rows of the token table.
-        end_id: Of the token that is pooled; None where it is the highest id of a text.
         exporter: What made the graphs, for the bundle's ``source``.
+        image, text: None where it has no such tower.
         write: tower ("vision", "text") -> writes its graph to a path.
         reference: tower -> (a batch of its input) -> (N, D) unit rows.
     """
@@ -25,11 +38,9 @@ class Conversion:
     architecture: str
     exporter: str
     embedding_dim: int
-    context_length: int
-    vocabulary: int
-    end_id: int | None
     scoring: Scoring
-    image: ImageRecipe
+    image: ImageRecipe | None
+    text: Text | None
     write: dict[str, Callable[[Path], None]]
     reference: dict[str, Callable[[NDArray[Any]], NDArray[Any]]]
     reference_name: str

@@ -17,6 +17,18 @@ class Tensor:
     shape: tuple[int, ...]
     read: Callable[[], NDArray[Any]]
 
+    def transposed(self) -> "Tensor":
+        """(n, m) as (m, n)."""
+        return Tensor(self.shape[::-1], lambda: self.read().T)
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Some of its rows, for layers that a checkpoint packs into one."""
+        return Tensor((stop - start, *self.shape[1:]), lambda: self.read()[start:stop])
+
+    def first(self) -> "Tensor":
+        """The first of its rows, without that axis."""
+        return Tensor(self.shape[1:], lambda: self.read()[0])
+
     def float32(self) -> NDArray[np.float32]:
         return self.read().astype(np.float32)
 
@@ -57,3 +69,13 @@ class TensorStore:
                 f"config.json asks for {shape}: download both again"
             )
         return tensor
+
+    def scalar(self, name: str) -> float:
+        """A number, which some keep as a row of one.
+
+        Raises:
+            CheckpointError: There is none, or several.
+        """
+        shape = self.tensors[name].shape if name in self.tensors else ()
+        tensor = self.get(name, shape if shape == (1,) else ())
+        return float(tensor.float64().reshape(()))

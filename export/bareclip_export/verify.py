@@ -28,6 +28,7 @@ def verify(
     batches: Sequence[NDArray[Any]],
     reference: Callable[[NDArray[Any]], NDArray[Any]],
     reference_name: str,
+    pad_id: int = 0,
 ) -> Parity:
     """Compares a graph in ONNX Runtime, batch by batch, with a reference on all of them.
 
@@ -36,6 +37,7 @@ def verify(
         batches: Inputs, batch first.
         reference: (a batch) -> (N, D) unit rows.
         reference_name: What the parity record calls it.
+        pad_id: Fills texts up where batches are not of one width.
 
     Returns:
         What was measured.
@@ -46,7 +48,7 @@ def verify(
     tower = Tower.load(graph, Device("cpu", required=True), default_threads())
     answers = np.concatenate([tower.run(batch) for batch in batches])
     del tower  # frees its weights before the reference reads them again
-    wanted = reference(_joined(batches))
+    wanted = reference(_joined(batches, pad_id))
     difference = float(np.abs(answers - wanted).max())
     parity = Parity(
         reference=reference_name,
@@ -63,12 +65,15 @@ def verify(
     return parity
 
 
-def _joined(batches: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """All batches as one. Shorter texts repeat their last id, which changes nothing."""
+def _joined(batches: Sequence[NDArray[Any]], pad_id: int) -> NDArray[Any]:
+    """All batches as one."""
     width = max(batch.shape[1] for batch in batches)
     rest = [(0, 0)] * (batches[0].ndim - 2)
     return np.concatenate(
-        [np.pad(b, [(0, 0), (0, width - b.shape[1]), *rest], mode="edge") for b in batches]
+        [
+            np.pad(b, [(0, 0), (0, width - b.shape[1]), *rest], constant_values=pad_id)
+            for b in batches
+        ]
     )
 
 

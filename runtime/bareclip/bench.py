@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .bundle import TOWERS, Bundle
+from .bundle import TOKENIZER, Bundle
 from .errors import DeviceError
 from .image_input import open_image
 from .preprocess import pixels
@@ -68,14 +69,15 @@ class Case:
     """One precision on one device.
 
     Attributes:
-        image, text: One at a time, from the file's bytes or the string to the vector.
+        image, text: One at a time, from the file's bytes or the string to the vector; None
+            where the bundle has no such tower.
         rates: Of the towers alone.
     """
 
     precision: str
     device: str
-    image: Timing
-    text: Timing
+    image: Timing | None
+    text: Timing | None
     rates: list[Rate]
 
 
@@ -110,7 +112,9 @@ def run(
         report: Told each step in a line.
     """
     before = _steal()
-    tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
+    tokenizer = None
+    if bundle.text is not None:
+        tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, bundle.text)
     photo = _photo()
     report("decoding, resizing, tokenizing, scoring")
     stages = _stages(bundle, tokenizer, photo, seconds)
@@ -181,55 +185,66 @@ def _case(
     bundle: Bundle,
     precision: str,
     device: Device,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     photo: bytes,
     seconds: float,
 ) -> Case:
-    graphs = {t: bundle.folder / bundle.tower(precision, t).graph for t in TOWERS}
+    graphs = {t: bundle.folder / bundle.tower(precision, t).graph for t in bundle.towers}
     own = default_threads()
 
     def load(tower: str, threads: int) -> Tower:
         return Tower.load(graphs[tower], device, threads)
 
-    def one_image(vision: Tower) -> Timing:
-        return measure(lambda: vision.run(pixels(photo, bundle.image, "as_seen")[None]), seconds)
-
-    def one_text(text: Tower) -> Timing:
-        return measure(lambda: text.run(_texts(tokenizer, 1)), seconds)
+    def one(name: str) -> Timing:
+        tower = load(name, own)
+        if name == "text":
+            return measure(lambda: tower.run(_texts(tokenizer, 1)), seconds)
+        recipe = bundle.image_recipe()
+        return measure(lambda: tower.run(pixels(photo, recipe, "as_seen")[None]), seconds)
 
     def rate(tower: Tower, name: str, threads: int, batch: int) -> Rate:
-        images = name == "vision"
-        given = drawn_pixels(bundle.image.size, batch) if images else _texts(tokenizer, batch)
+        if name == "text":
+            given: NDArray[Any] = _texts(tokenizer, batch)
+        else:
+            given = drawn_pixels(bundle.image_recipe().size, batch)
         timing = measure(lambda: tower.run(given), seconds)
         return Rate(name, batch, threads, 1000 * batch / timing.p50, timing.uncertainty)
 
-    image, words = one_image(load("vision", own)), one_text(load("text", own))
+    latency = {name: one(name) for name in bundle.towers}
     rates = []
     for threads in sorted({1, own}) if device.name == "cpu" else [own]:
-        for name in TOWERS:
+        for name in bundle.towers:
             tower = load(name, threads)
             rates += [rate(tower, name, threads, batch) for batch in BATCHES]
-    return Case(precision, device.name, image, words, rates)
+    return Case(precision, device.name, latency.get("vision"), latency.get("text"), rates)
 
 
-def _texts(tokenizer: Tokenizer, count: int) -> NDArray[np.int64]:
+def _texts(tokenizer: Tokenizer | None, count: int) -> NDArray[np.int64]:
+    if tokenizer is None:
+        raise ValueError("a bundle with a text tower has a tokenizer")
     [(_, ids)] = tokenizer.batches(tokenizer.encode(TEXTS[:1] * count, truncate=True), count)
     return ids
 
 
-def _stages(bundle: Bundle, tokenizer: Tokenizer, photo: bytes, seconds: float) -> dict[str, float]:
+def _stages(
+    bundle: Bundle, tokenizer: Tokenizer | None, photo: bytes, seconds: float
+) -> dict[str, float]:
     vectors = np.random.default_rng(0).standard_normal((1, LABELS, bundle.embedding_dim))
     labels = LabelMatrix(tuple(map(str, range(LABELS))), vectors.astype(np.float32))
-    decode = measure(lambda: open_image(photo).load(), seconds).p50
-    whole = measure(lambda: pixels(photo, bundle.image, "as_seen"), seconds).p50
-    return {
-        f"decode a {_PHOTO[0]}x{_PHOTO[1]} JPEG": decode,
-        "resize and crop it": max(whole - decode, 0.0),
-        "tokenize a text": measure(lambda: tokenizer.encode(TEXTS[:1], True), seconds).p50,
-        f"score it among {LABELS} labels": measure(
-            lambda: labels.probabilities(labels.vectors[0, :1], bundle.scoring), seconds
-        ).p50,
-    }
+    stages = {}
+    if bundle.image is not None:
+        recipe = bundle.image
+        decode = measure(lambda: open_image(photo).load(), seconds).p50
+        whole = measure(lambda: pixels(photo, recipe, "as_seen"), seconds).p50
+        stages[f"decode a {_PHOTO[0]}x{_PHOTO[1]} JPEG"] = decode
+        stages["resize and crop it"] = max(whole - decode, 0.0)
+    if tokenizer is not None:
+        tokenize = measure(lambda: tokenizer.encode(TEXTS[:1], truncate=True), seconds).p50
+        stages["tokenize a text"] = tokenize
+    stages[f"score it among {LABELS} labels"] = measure(
+        lambda: labels.probabilities(labels.vectors[0, :1], bundle.scoring), seconds
+    ).p50
+    return stages
 
 
 def _devices(precision: str) -> list[Device]:

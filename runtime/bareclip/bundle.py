@@ -8,19 +8,27 @@ import dataclasses
 import hashlib
 import json
 import secrets
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from .errors import BundleError
+from .strict_json import from_json
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
+TOKENIZER = "tokenizer.json"
 TOWERS = ("vision", "text")
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+CleanUp = Literal[
+    "fix_text",
+    "unescape_html",
+    "underscores_to_spaces",
+    "remove_punctuation",
+    "lowercase",
+    "collapse_whitespace",
+]
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,16 @@ class TextRecipe:
         context_length: Most tokens, start and end included.
         pad_id: Fills a batch up to its longest text.
         end_id: The end token, kept when a text is truncated.
+        fixed_length: Whether every text is filled up to ``context_length``, as a tower wants
+            that also looks at what pads a text.
+        clean_up: What is done to a text before tokenizer.json sees it, in this order.
     """
 
     context_length: int
     pad_id: int
     end_id: int
+    fixed_length: bool
+    clean_up: tuple[CleanUp, ...]
 
 
 @dataclass(frozen=True)
@@ -159,7 +172,8 @@ class Fidelity:
     Attributes:
         data: What it was judged on; none of it was used to make it.
         towers: By name.
-        top1_agreement: Share of images whose nearest text is the same at both, from 0 to 1.
+        top1_agreement: Share of images whose nearest text is the same at both, from 0 to 1;
+            None for a tower alone.
         recall1_change: Of recall@1, the mean of both directions, in points of a hundred;
             None where no image had captions.
         forced: Whether it was kept in spite of falling under the floor.
@@ -167,7 +181,7 @@ class Fidelity:
 
     data: str
     towers: dict[str, TowerFidelity]
-    top1_agreement: float
+    top1_agreement: float | None
     recall1_change: float | None
     forced: bool
 
@@ -177,6 +191,8 @@ class Bundle:
     """A bundle on disk, as its manifest describes it.
 
     Attributes:
+        image: None where it has no vision tower.
+        text, tokenizer: None where it has no text tower.
         precisions: precision ("fp32") -> tower ("vision", "text") -> files.
         fidelity: precision, other than fp32 -> what was measured when it was made.
         folder: Where it lies; not part of the manifest.
@@ -187,9 +203,9 @@ class Bundle:
     source: Source
     embedding_dim: int
     scoring: Scoring
-    image: ImageRecipe
-    text: TextRecipe
-    tokenizer: FileRecord
+    image: ImageRecipe | None
+    text: TextRecipe | None
+    tokenizer: FileRecord | None
     precisions: dict[str, dict[str, TowerFiles]]
     fidelity: dict[str, Fidelity]
     folder: Path = field(default=Path(), compare=False, metadata={"in_manifest": False})
@@ -222,7 +238,7 @@ class Bundle:
                 f"{manifest} has format version {version!r}; this bareclip reads "
                 f"{FORMAT_VERSION}: update bareclip, or export the bundle again"
             )
-        bundle: Bundle = _from_json(cls, data, str(manifest))
+        bundle: Bundle = from_json(cls, data, str(manifest))
         bundle = dataclasses.replace(bundle, folder=folder)
         bundle._check_values()
         bundle._check_files()
@@ -238,6 +254,38 @@ class Bundle:
             partial.replace(self.folder / MANIFEST)
         finally:
             partial.unlink(missing_ok=True)
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Those it has, of ``TOWERS``."""
+        recipes = (self.image, self.text)
+        return tuple(name for name, has in zip(TOWERS, recipes, strict=True) if has is not None)
+
+    def image_recipe(self) -> ImageRecipe:
+        """How images are read.
+
+        Raises:
+            BundleError: It has no vision tower.
+        """
+        if self.image is None:
+            raise BundleError(
+                f"{self.folder} has a text tower only, so it embeds no images; use a bundle of "
+                "the whole model, or of its vision tower"
+            )
+        return self.image
+
+    def text_recipe(self) -> TextRecipe:
+        """How texts are read.
+
+        Raises:
+            BundleError: It has no text tower.
+        """
+        if self.text is None:
+            raise BundleError(
+                f"{self.folder} has a vision tower only, so it embeds no texts; use a bundle of "
+                "the whole model, or of its text tower"
+            )
+        return self.text
 
     def tower(self, precision: str, tower: str) -> TowerFiles:
         """The files of a tower at a precision.
@@ -256,7 +304,7 @@ class Bundle:
 
     def files(self) -> dict[str, FileRecord]:
         """Every file of the bundle but the manifest, by its name within the folder."""
-        found = {"tokenizer.json": self.tokenizer}
+        found = {} if self.tokenizer is None else {TOKENIZER: self.tokenizer}
         for towers in self.precisions.values():
             for tower in towers.values():
                 found |= tower.files
@@ -280,11 +328,21 @@ class Bundle:
         rules = {
             "a logit_scale up to 50, the logarithm of a factor": scoring.logit_scale <= 50,
             "an embedding_dim of at least 1": self.embedding_dim >= 1,
-            "an image size of at least 1, and a resize_to no smaller": (
-                1 <= image.size <= image.resize_to
+            "a tower": bool(self.towers),
+            "a tokenizer with its text recipe, or neither": (text is None)
+            == (self.tokenizer is None),
+            "recipes for the towers that it has": all(
+                set(towers) <= set(self.towers) for towers in self.precisions.values()
             ),
-            "a context_length from 2 to a million": 2 <= text.context_length <= 10**6,
-            "a pad_id and an end_id of at least 0": min(text.pad_id, text.end_id) >= 0,
+            "an image size of at least 1, and a resize_to no smaller": (
+                image is None or 1 <= image.size <= image.resize_to
+            ),
+            "a context_length from 2 to a million": (
+                text is None or 2 <= text.context_length <= 10**6
+            ),
+            "a pad_id and an end_id of at least 0": (
+                text is None or min(text.pad_id, text.end_id) >= 0
+            ),
             "graphs that are among their files": all(
                 tower.graph in tower.files
                 for towers in self.precisions.values()
@@ -314,45 +372,3 @@ def file_record(path: Path) -> FileRecord:
     """Measures a file."""
     with path.open("rb") as file:
         return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _from_json(kind: Any, data: Any, where: str) -> Any:
-    """Builds ``kind`` (a dataclass or a type of its fields) from parsed JSON, strictly."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_from_json(typing.cast(type, kind), data, where)
-    if origin is Literal:
-        if data in arguments:
-            return data
-        raise BundleError(
-            f"unsupported value {data!r} at {where}; this bareclip knows "
-            f"{', '.join(map(repr, arguments))}: update bareclip"
-        )
-    if origin is types.UnionType:
-        return None if data is None else _from_json(arguments[0], data, where)
-    if origin is dict and isinstance(data, dict):
-        return {k: _from_json(arguments[1], v, f"{where}: {k}") for k, v in data.items()}
-    if origin is tuple and isinstance(data, list):
-        variadic = arguments[-1] is Ellipsis
-        if variadic or len(arguments) == len(data):
-            return tuple(_from_json(arguments[0], item, where) for item in data)
-    if kind is float and type(data) in (int, float) and abs(data) < 1e300:
-        return float(data)
-    if kind is int and type(data) is int and abs(data) < 2**63:
-        return data
-    if kind in (str, bool) and type(data) is kind:
-        return data
-    raise BundleError(f"{where} holds {data!r}, not a valid {kind}; export the bundle again")
-
-
-def _dataclass_from_json(kind: type, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise BundleError(f"{where} holds {data!r}, not an object; export the bundle again")
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind) if f.metadata.get("in_manifest", True)]
-    unknown, missing = set(data) - set(names), set(names) - set(data)
-    if unknown:
-        raise BundleError(f"unknown field {min(unknown)!r} in {where}; update bareclip")
-    if missing:
-        raise BundleError(f"field {min(missing)!r} is missing in {where}; export the bundle again")
-    return kind(**{name: _from_json(hints[name], data[name], f"{where}: {name}") for name in names})

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import similarity as scoring
-from .bundle import TOWERS, Bundle, TowerFiles
+from .bundle import TOKENIZER, Bundle
 from .errors import BareclipError, BundleError, ImageError, TextError, VectorError
 from .image_input import ImageInput, describe, is_one_image
 from .prepared import load_session
@@ -91,9 +91,9 @@ class Clip:
     def __init__(
         self,
         bundle: Bundle,
-        vision: Tower,
-        text: Tower,
-        tokenizer: Tokenizer,
+        vision: Tower | None,
+        text: Tower | None,
+        tokenizer: Tokenizer | None,
         precision: dict[str, str],
         threads: int,
         options: Options,
@@ -116,14 +116,14 @@ class Clip:
             raise BareclipError(f"threads is {threads!r}; it must be 1 to {MAX_THREADS}, or None")
         device = Device.parse(options.device)
         precision = _precisions(bundle, options.precision, device)
-        files = [bundle.tower(precision[tower], tower) for tower in TOWERS]
-        for tower in files:
-            check_version(tower.onnxruntime, str(bundle.folder / tower.graph))
-        vision, text = (_load_tower(bundle, f, device, threads, options.cache) for f in files)
-        size, width = bundle.image.size, bundle.embedding_dim
-        vision.check(files[0].graph, [[None, size, size, 3]], width)
-        text.check(files[1].graph, [[None, None]], width)
-        tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
+        vision = text = tokenizer = None
+        if (image := bundle.image) is not None:
+            shape = [None, image.size, image.size, 3]
+            vision = _load(bundle, "vision", precision, device, threads, options.cache, shape)
+        if (recipe := bundle.text) is not None:
+            shape = [None, recipe.context_length if recipe.fixed_length else None]
+            text = _load(bundle, "text", precision, device, threads, options.cache, shape)
+            tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, recipe)
         return cls(bundle, vision, text, tokenizer, precision, threads, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -134,7 +134,8 @@ class Clip:
 
     @property
     def device(self) -> str:
-        return self._vision.device
+        [first, *_] = (tower for tower in (self._vision, self._text) if tower is not None)
+        return first.device
 
     @property
     def reading(self) -> Reading:
@@ -166,7 +167,9 @@ class Clip:
 
         Raises:
             ImageError: An image cannot be read; the message names it.
+            BundleError: The bundle has no vision tower.
         """
+        recipe = self.bundle.image_recipe()
         if on_error not in ("raise", "skip"):
             raise BareclipError(f"on_error {on_error!r} is unknown; it is 'raise' or 'skip'")
         if is_one_image(images):
@@ -178,9 +181,7 @@ class Clip:
         batches = [np.empty((0, self.bundle.embedding_dim), np.float32)]
         batch: list[NDArray[np.uint8]] = []
         for index, (image, decoded) in enumerate(
-            pixels_ahead(
-                images, self.bundle.image, self._options.reading, self.threads, 2 * IMAGE_BATCH
-            )
+            pixels_ahead(images, recipe, self._options.reading, self.threads, 2 * IMAGE_BATCH)
         ):
             if isinstance(decoded, ImageError):
                 if on_error == "raise":
@@ -206,7 +207,8 @@ class Clip:
         Returns:
             (N, D) float32, unit rows.
         """
-        return self._vision.run(pixels)
+        self.bundle.image_recipe()  # or it has no vision tower
+        return cast(Tower, self._vision).run(pixels)
 
     def embed_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Vectors:
         """Embeds texts; short ones do not pay for long ones.
@@ -221,13 +223,16 @@ class Clip:
 
         Raises:
             TextError: Something is not a string, or too long with ``truncate=False``.
+            BundleError: The bundle has no text tower.
         """
+        self.bundle.text_recipe()
+        tower, tokenizer = cast(Tower, self._text), cast(Tokenizer, self._tokenizer)
         if isinstance(texts, str):
             raise TextError(f"texts must be a list; for one text pass [{texts!r}]")
-        ids = self._tokenizer.encode(list(texts), truncate)
+        ids = tokenizer.encode(list(texts), truncate)
         vectors = np.empty((len(ids), self.bundle.embedding_dim), np.float32)
-        for places, batch in self._tokenizer.batches(ids, TEXT_BATCH):
-            vectors[places] = self._text.run(batch)
+        for places, batch in tokenizer.batches(ids, TEXT_BATCH):
+            vectors[places] = tower.run(batch)
         return vectors
 
     def similarity(self, left: ArrayLike, right: ArrayLike) -> Vectors:
@@ -322,20 +327,33 @@ class Clip:
         return [Hit(items[i], float(scores[i])) for i in scoring.top_k(scores, k)]
 
 
-def _load_tower(
-    bundle: Bundle, files: TowerFiles, device: Device, threads: int, cache: bool
+def _load(
+    bundle: Bundle,
+    name: str,
+    precision: dict[str, str],
+    device: Device,
+    threads: int,
+    cache: bool,
+    shape: Sequence[int | None],
 ) -> Tower:
+    """A tower that takes input of that shape."""
+    files = bundle.tower(precision[name], name)
+    check_version(files.onnxruntime, str(bundle.folder / files.graph))
     if cache and not device.on_cuda:
-        return Tower(load_session(bundle.folder, files, threads), device.name)
-    return Tower.load(bundle.folder / files.graph, device, threads)
+        tower = Tower(load_session(bundle.folder, files, threads), device.name)
+    else:
+        tower = Tower.load(bundle.folder / files.graph, device, threads)
+    tower.check(files.graph, [shape], bundle.embedding_dim)
+    return tower
 
 
 def _precisions(bundle: Bundle, wanted: str | Mapping[str, str], device: Device) -> dict[str, str]:
     """The precision of each tower, which runs on that device."""
-    each = dict.fromkeys(TOWERS, wanted) if isinstance(wanted, str) else dict(wanted)
-    if set(each) != set(TOWERS):
+    towers = bundle.towers
+    each = dict.fromkeys(towers, wanted) if isinstance(wanted, str) else dict(wanted)
+    if set(each) != set(towers):
         raise BundleError(
-            f"precision {wanted!r} must be a name, or one for each of {', '.join(TOWERS)}"
+            f"precision {wanted!r} must be a name, or one for each of {', '.join(towers)}"
         )
     for tower, precision in each.items():
         if precision == "auto":

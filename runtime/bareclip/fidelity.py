@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import TOWERS, Bundle, Fidelity, TowerFidelity
+from .bundle import TOKENIZER, Bundle, Fidelity, TowerFidelity
 from .errors import ImageError
 from .preprocess import pixels_ahead
 from .samples import TEXTS, drawn_pixels
@@ -25,6 +25,10 @@ from .tokenizer import Tokenizer
 
 Vectors = NDArray[np.float32]
 Run = Callable[[NDArray[Any]], Vectors]
+# Rows of a corpus, and what a tower takes for them.
+Batch = tuple[Any, NDArray[Any]]
+# (a count) -> a batch of that many, the same input first.
+Among = Callable[[int], NDArray[Any]]
 
 BASE = "fp32"
 IMAGE_BATCH, TEXT_BATCH = 8, 32
@@ -56,7 +60,7 @@ class Corpus:
 
     Attributes:
         name: What reports call it.
-        pixels: (N, size, size, 3) uint8.
+        pixels: (N, size, size, 3) uint8; none for a text tower alone.
         texts: M strings.
         owners: (M,) the row of the image that a text describes, -1 where there is none.
     """
@@ -81,7 +85,21 @@ def make_corpus(
     Raises:
         ImageError: None of the photos can be read.
     """
+    captions, pixels, what = _pictures(bundle, pairs)
+    owned = [(text, row) for row, several in enumerate(captions) for text in several]
+    owned += [(text, -1) for text in texts]
+    name = f"{what}{len(owned) or len(TEXTS)} {'' if owned else 'built-in '}texts"
+    owned = owned or [(text, -1) for text in TEXTS]
+    return Corpus(name, pixels, [t for t, _ in owned], np.array([row for _, row in owned]))
+
+
+def _pictures(
+    bundle: Bundle, pairs: Sequence[tuple[Path, Sequence[str]]]
+) -> tuple[list[list[str]], NDArray[np.uint8], str]:
+    """The captions of each photo that can be read, the pixels, and what reports say of them."""
     captions = [list(several) for _, several in pairs]
+    if bundle.image is None:
+        return captions, np.empty((0, 0, 0, 3), np.uint8), ""
     read = pixels_ahead(
         [path for path, _ in pairs], bundle.image, "as_seen", default_threads(), 2 * IMAGE_BATCH
     )
@@ -95,12 +113,7 @@ def make_corpus(
     if error is not None and not rows:
         raise error
     pixels = np.stack(rows) if rows else drawn_pixels(bundle.image.size, _DRAWN)
-    owned = [(text, row) for row, several in enumerate(kept) for text in several]
-    owned += [(text, -1) for text in texts]
-    what = f"{len(rows)} photos" if rows else f"{len(pixels)} drawn pictures"
-    name = f"{what} and {len(owned) or len(TEXTS)} {'' if owned else 'built-in '}texts"
-    owned = owned or [(text, -1) for text in TEXTS]
-    return Corpus(name, pixels, [t for t, _ in owned], np.array([row for _, row in owned]))
+    return kept, pixels, f"{len(rows)} photos and " if rows else f"{_DRAWN} drawn pictures and "
 
 
 def compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool = False) -> Fidelity:
@@ -115,28 +128,11 @@ def compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool = False
     Raises:
         BundleError: The bundle lacks one of them, or ONNX Runtime cannot load it.
     """
-    tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
-    ids = tokenizer.encode(corpus.texts, truncate=True)
-    texts = [*tokenizer.batches(ids, TEXT_BATCH)]
-    rows = np.arange(len(corpus.pixels))
-    images = [
-        (part, corpus.pixels[part]) for part in np.split(rows, rows[IMAGE_BATCH::IMAGE_BATCH])
-    ]
-
-    def among_images(count: int) -> NDArray[Any]:
-        black, white = np.zeros_like(corpus.pixels[0]), np.full_like(corpus.pixels[0], 255)
-        return np.stack([corpus.pixels[0], *islice(cycle([white, black]), count - 1)])
-
-    def among_texts(count: int) -> NDArray[Any]:
-        [first, *others] = tokenizer.encode(TEXTS, truncate=True)
-        alike = [tokens for tokens in others if len(tokens) == len(first)] or [first]
-        [(_, batch)] = tokenizer.batches([first, *islice(cycle(alike), count - 1)], count)
-        return batch
-
     device = Device.parse("auto") if precision == "fp16" else Device("cpu", required=True)
     timed = precision != "fp16" or device.on_cuda
     towers, answers = {}, {}
-    for name, batches, among in (("vision", images, among_images), ("text", texts, among_texts)):
+    for name in bundle.towers:
+        batches, among = (_images if name == "vision" else _texts)(bundle, corpus)
         base, tried = (_load(bundle, p, name, device) for p in (BASE, precision))
         pair = [_embed(run, batches, bundle.embedding_dim) for run in (base, tried)]
         cosines = (pair[0].astype(np.float64) * pair[1]).sum(axis=1)
@@ -149,26 +145,47 @@ def compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool = False
             speed_ratio=_speed_ratio(base, tried, batches[0][1]) if timed else None,
         )
         answers[name] = pair
-    scores = [answers["vision"][i] @ answers["text"][i].T for i in range(2)]
-    nearest = [s.argmax(axis=1) for s in scores]
-    recalls = [_recall1(s, corpus.owners) for s in scores]
-    return Fidelity(
-        data=corpus.name,
-        towers=towers,
-        top1_agreement=float((nearest[0] == nearest[1]).mean()),
-        recall1_change=(
-            None if recalls[0] is None or recalls[1] is None else 100 * (recalls[1] - recalls[0])
-        ),
-        forced=forced,
-    )
+    agreement = change = None
+    if len(answers) == 2:
+        scores = [answers["vision"][i] @ answers["text"][i].T for i in range(2)]
+        nearest = [s.argmax(axis=1) for s in scores]
+        agreement = float((nearest[0] == nearest[1]).mean())
+        before, after = (_recall1(s, corpus.owners) for s in scores)
+        change = None if before is None or after is None else 100 * (after - before)
+    return Fidelity(corpus.name, towers, agreement, change, forced)
+
+
+def _images(bundle: Bundle, corpus: Corpus) -> tuple[list[Batch], Among]:
+    """The vision tower's input in batches, and batches that one image is among."""
+    rows = np.arange(len(corpus.pixels))
+
+    def among(count: int) -> NDArray[Any]:
+        black, white = np.zeros_like(corpus.pixels[0]), np.full_like(corpus.pixels[0], 255)
+        return np.stack([corpus.pixels[0], *islice(cycle([white, black]), count - 1)])
+
+    parts = np.split(rows, rows[IMAGE_BATCH::IMAGE_BATCH])
+    return [(part, corpus.pixels[part]) for part in parts], among
+
+
+def _texts(bundle: Bundle, corpus: Corpus) -> tuple[list[Batch], Among]:
+    """The text tower's input in batches, and batches that one text is among."""
+    tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, bundle.text_recipe())
+    ids = tokenizer.encode(corpus.texts, truncate=True)
+
+    def among(count: int) -> NDArray[Any]:
+        [first, *others] = tokenizer.encode(TEXTS, truncate=True)
+        alike = [tokens for tokens in others if len(tokens) == len(first)] or [first]
+        [(_, batch)] = tokenizer.batches([first, *islice(cycle(alike), count - 1)], count)
+        return batch
+
+    return [*tokenizer.batches(ids, TEXT_BATCH)], among
 
 
 def shortfalls(precision: str, fidelity: Fidelity) -> list[str]:
     """What of a report is under the floor; empty where nothing is."""
     floor = FLOORS[precision]
     found = []
-    for name in TOWERS:
-        tower = fidelity.towers[name]
+    for name, tower in fidelity.towers.items():
         for what, value, least in (
             ("mean cosine", tower.mean_cosine, floor.mean_cosine),
             ("least cosine", tower.min_cosine, floor.min_cosine),
@@ -189,7 +206,7 @@ def _load(bundle: Bundle, precision: str, tower: str, device: Device) -> Run:
     return Tower.load(graph, device, default_threads()).run
 
 
-def _embed(run: Run, batches: Sequence[tuple[Any, NDArray[Any]]], width: int) -> Vectors:
+def _embed(run: Run, batches: Sequence[Batch], width: int) -> Vectors:
     """(N, width) vectors of batches that come with their rows."""
     vectors = np.empty((sum(len(rows) for rows, _ in batches), width), np.float32)
     for rows, batch in batches:
@@ -197,12 +214,12 @@ def _embed(run: Run, batches: Sequence[tuple[Any, NDArray[Any]]], width: int) ->
     return vectors
 
 
-def _batch_difference(run: Run, among: Callable[[int], NDArray[Any]]) -> float:
+def _batch_difference(run: Run, among: Among) -> float:
     """Largest change of a vector among unlike others.
 
     Args:
         run: (a batch) -> vectors.
-        among: (a count) -> a batch of that many, the same input first.
+        among: Batches that an input is among.
     """
     alone = run(among(1))[0]
     return max(float(np.abs(run(among(count))[0] - alone).max()) for count in _BATCHES)

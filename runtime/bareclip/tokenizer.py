@@ -8,6 +8,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from .bundle import TextRecipe
+from .clean_up import clean
 from .errors import BundleError, TextError
 
 # Widths of batches are multiples of this: fewer widths fill batches, closer ones waste less.
@@ -47,7 +48,7 @@ class Tokenizer:
             truncate: Cut what exceeds the context length, keeping the end token.
 
         Returns:
-            One list a text, of 2 to ``context_length`` ids.
+            One list a text, of 1 to ``context_length`` ids.
 
         Raises:
             TextError: Something is not a string, or ``truncate`` is False and a text is
@@ -60,7 +61,8 @@ class Tokenizer:
                 raise TextError(f"text {_short(text)} holds half of a surrogate pair; "
                                 "decode it with errors='replace' first")  # fmt: skip
         chosen = self._truncating if truncate else self._whole
-        ids = [encoding.ids for encoding in chosen.encode_batch(list(texts))]
+        cleaned = [clean(text, self.recipe.clean_up) for text in texts]
+        ids = [encoding.ids for encoding in chosen.encode_batch(cleaned)]
         for text, tokens in zip(texts, ids, strict=True):
             if len(tokens) > self.recipe.context_length:
                 raise TextError(
@@ -86,8 +88,9 @@ class Tokenizer:
             The texts' places in ``ids``, and (places, width) int64.
         """
         by_width: dict[int, list[int]] = {}
+        most_tokens, fixed = self.recipe.context_length, self.recipe.fixed_length
         for place, tokens in enumerate(ids):
-            width = min(-(-len(tokens) // _STEP) * _STEP, self.recipe.context_length)
+            width = most_tokens if fixed else min(-(-len(tokens) // _STEP) * _STEP, most_tokens)
             by_width.setdefault(width, []).append(place)
         for width, places in sorted(by_width.items()):
             for start in range(0, len(places), most):

@@ -11,14 +11,20 @@ from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from benchmarks import seeded_open_clip
 
 from bareclip.bundle import Bundle
+from tests.export.test_ready_made import write_text, write_vision
 from tests.runtime.test_cli import run
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "fedcba9876543210fedcba9876543210fedcba98"
 REPO = "someone/clip-tiny"
 REVISIONS = {"main": COMMIT, "v1": OLDER}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
@@ -40,13 +46,13 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         route, _, revision = path.removeprefix(f"/api/models/{REPO}").rpartition("/")
         commit = REVISIONS.get(revision, revision)
         if route == "/revision" and commit in self.folders:
-            siblings = [{"rfilename": p.name} for p in self.folders[commit].iterdir()]
+            siblings = [{"rfilename": name} for name in _files(self.folders[commit])]
             info = {"id": REPO, "sha": commit, "siblings": siblings, "tags": []}
             return self._send(200, json.dumps(info).encode(), body)
         if route == "/tree" and commit in self.folders:
             files = [
-                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name}
-                for p in self.folders[commit].iterdir()
+                {"type": "file", "path": name, "size": path.stat().st_size, "oid": path.name}
+                for name, path in _files(self.folders[commit]).items()
             ]
             return self._send(200, json.dumps(files).encode(), body)
         if path.startswith(f"/{REPO}/resolve/"):
@@ -148,3 +154,39 @@ def test_what_cannot_be_had_is_one_line(hub: dict[str, str], tmp_path: Path) -> 
         message = complaint(name, **environment)
         assert f"{name} is no folder here, and cannot be downloaded: " in message
         assert "Check the name, the network, HF_ENDPOINT" in message
+
+
+def fetched() -> set[str]:
+    """Names of the files whose bytes were asked for."""
+    places = [path.partition("/resolve/")[2] for path in _Hub.asked if "/resolve/" in path]
+    return {place.partition("/")[2] for place in places}
+
+
+def test_of_a_repository_in_both_layouts_one_form_of_the_weights_is_downloaded(
+    hub: dict[str, str], tmp_path: Path
+) -> None:
+    seeded_open_clip.write_checkpoint(_Hub.folders[COMMIT])
+    (_Hub.folders[COMMIT] / "open_clip_pytorch_model.bin").write_bytes(b"not wanted")
+    run("export", REPO, "-o", tmp_path / "bundle", **hub)
+    made = Bundle.read(tmp_path / "bundle")
+    assert made.source.architecture == "open_clip VisionTransformer"
+    weights = {name for name in fetched() if "model" in name}
+    assert weights == {"open_clip_model.safetensors"}
+
+
+def test_ready_made_graphs_are_downloaded_without_the_weights(
+    hub: dict[str, str], tmp_path: Path
+) -> None:
+    folder = _Hub.folders[COMMIT]
+    vocabulary = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
+    write_vision(folder)
+    write_text(folder, vocabulary)
+    (folder / "onnx" / "vision_model_quantized.onnx").write_bytes(b"not wanted")
+    run("import", REPO, "-o", tmp_path / "bundle", **hub)
+    assert Bundle.read(tmp_path / "bundle").source.revision == COMMIT
+    graphs = {name for name in fetched() if name.startswith("onnx/")}
+    assert graphs == {"onnx/vision_model.onnx", "onnx/text_model.onnx"}
+    assert "model.safetensors" not in fetched()
+    offline = hub | {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    run("import", REPO, "-o", tmp_path / "again", **offline)
+    assert Bundle.read(tmp_path / "again").files() == Bundle.read(tmp_path / "bundle").files()

@@ -10,7 +10,8 @@ from benchmarks.seeded import make_tokenizer, processor
 
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.errors import CheckpointError
-from bareclip_export.recipes import read_image_recipe, read_tokenizer
+from bareclip_export.image_recipe import read_image_recipe
+from bareclip_export.text_recipe import read_tokenizer
 from tests.variants import TEXTS, VARIANTS
 
 MERGED = make_tokenizer()["model"]

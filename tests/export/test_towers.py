@@ -110,9 +110,11 @@ SHAPES = {
 def test_any_shape_answers_as_the_float64_forward(tmp_path: Path, name: str) -> None:
     sizes = SHAPES[name]
     conversion = convert(Checkpoint.open(str(write_checkpoint(tmp_path / "checkpoint", sizes))))
+    assert conversion.text is not None
+    vocabulary = conversion.text.vocabulary
     pixels = batch(sizes.image, 5)
-    ids = np.random.default_rng(1).integers(0, conversion.vocabulary, (5, sizes.context))
-    ids[np.arange(5), [0, 1, 2, 3, sizes.context - 1]] = conversion.vocabulary - 1
+    ids = np.random.default_rng(1).integers(0, vocabulary, (5, sizes.context))
+    ids[np.arange(5), [0, 1, 2, 3, sizes.context - 1]] = vocabulary - 1
     for tower, given in (("vision", pixels), ("text", ids)):
         path = tmp_path / f"{tower}.onnx"
         conversion.write[tower](path)

@@ -17,7 +17,11 @@ from PIL import Image
 
 from tests.variants import TEXTS, picture
 
+from .open_clip_oracle import describe_no_operators
+
 torch = pytest.importorskip("torch")
+# transformers imports torchvision where it is installed, as open_clip wants it.
+describe_no_operators()
 transformers = pytest.importorskip("transformers")
 
 

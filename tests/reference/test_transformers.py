@@ -19,7 +19,7 @@ from bareclip.tokenizer import Tokenizer
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.export import export
 from bareclip_export.pickle_weights import read_pickle_weights
-from bareclip_export.recipes import read_tokenizer
+from bareclip_export.text_recipe import read_tokenizer
 from tests.export.test_towers import SHAPES as ODD_SIZES
 from tests.variants import SHAPES, TEXTS, VARIANTS, picture
 

@@ -9,6 +9,14 @@ import pytest
 import bareclip
 from bareclip.bundle import Bundle, BundleError, file_record
 
+TEXT = {
+    "context_length": 9,
+    "pad_id": 0,
+    "end_id": 0,
+    "fixed_length": False,
+    "clean_up": [],
+}
+
 
 @pytest.fixture
 def bundle(bundles: dict[str, Path], tmp_path: Path) -> Path:
@@ -81,10 +89,15 @@ def test_no_bundle_names_the_command_that_makes_one(tmp_path: Path) -> None:
             {"scoring": {"function": "softmax", "logit_scale": 10**400, "logit_bias": 0}},
             "logit_scale holds",
         ),
-        ({"text": {"context_length": 1, "pad_id": 0, "end_id": 0}}, "lacks a context_length"),
-        ({"text": {"context_length": 10**30, "pad_id": 0, "end_id": 0}}, "context_length holds"),
-        ({"text": {"context_length": 10**9, "pad_id": 0, "end_id": 0}}, "lacks a context_length"),
-        ({"text": {"context_length": 9, "pad_id": -1, "end_id": 0}}, "lacks a pad_id"),
+        ({"text": TEXT | {"context_length": 1}}, "lacks a context_length"),
+        ({"text": TEXT | {"context_length": 10**30}}, "context_length holds"),
+        ({"text": TEXT | {"context_length": 10**9}}, "lacks a context_length"),
+        ({"text": TEXT | {"pad_id": -1}}, "lacks a pad_id"),
+        ({"text": TEXT | {"clean_up": ["stem"]}}, "unsupported value 'stem' at .*clean_up"),
+        ({"text": None}, "lacks a tokenizer with its text recipe, or neither"),
+        ({"tokenizer": None}, "lacks a tokenizer with its text recipe, or neither"),
+        ({"text": None, "tokenizer": None}, "lacks recipes for the towers that it has"),
+        ({"text": None, "tokenizer": None, "image": None}, "lacks a tower"),
     ],
 )
 def test_what_a_manifest_may_not_say(bundle: Path, change: dict[str, Any], message: str) -> None:

@@ -1,11 +1,18 @@
 """Checkpoint layouts: a file a layout, each naming its tensors and reading its config."""
 
+from collections.abc import Callable
+
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
-from . import huggingface_clip
+from . import huggingface_clip, huggingface_siglip, open_clip
 from .model import Model
 
-_AUTHORED = {"CLIPModel": huggingface_clip.read}
+_AUTHORED: dict[str, Callable[[Checkpoint, str], Model]] = {
+    "CLIPModel": huggingface_clip.read,
+    huggingface_clip.VISION: huggingface_clip.read,
+    huggingface_clip.TEXT: huggingface_clip.read,
+    "SiglipModel": huggingface_siglip.read,
+}
 
 
 def read_model(checkpoint: Checkpoint) -> Model:
@@ -14,12 +21,14 @@ def read_model(checkpoint: Checkpoint) -> Model:
     Raises:
         CheckpointError: Of another architecture, or incomplete.
     """
+    if checkpoint.layout == "open_clip":
+        return open_clip.read(checkpoint)
     architectures = checkpoint.config.get("architectures") or []
     for name in architectures:
         if name in _AUTHORED:
-            return _AUTHORED[name](checkpoint)
+            return _AUTHORED[name](checkpoint, name)
     named = ", ".join(map(str, architectures)) or checkpoint.config.get("model_type") or "none"
     raise CheckpointError(
         f"{checkpoint.name} has the architecture {named}; we author "
-        f"{', '.join(_AUTHORED)} with a vision transformer"
+        f"{', '.join(_AUTHORED)} and OpenCLIP's folders"
     )

@@ -1,13 +1,16 @@
-"""Hugging Face's config.json of a CLIPModel, with transformers' defaults filled in."""
+"""Hugging Face's config.json of a CLIPModel or a SiglipModel, with transformers' defaults."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 
+Section = dict[str, Any]
+
 # transformers 4.57, models/clip/configuration_clip.py: what a config may leave out.
-_VISION_DEFAULTS: dict[str, Any] = {
+CLIP_VISION: Section = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
@@ -18,7 +21,7 @@ _VISION_DEFAULTS: dict[str, Any] = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
-_TEXT_DEFAULTS: dict[str, Any] = {
+CLIP_TEXT: Section = {
     "vocab_size": 49408,
     "hidden_size": 512,
     "intermediate_size": 2048,
@@ -28,6 +31,21 @@ _TEXT_DEFAULTS: dict[str, Any] = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
     "eos_token_id": 49407,
+}
+# models/siglip/configuration_siglip.py.
+SIGLIP_VISION: Section = CLIP_VISION | {
+    "patch_size": 16,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+}
+SIGLIP_TEXT: Section = CLIP_TEXT | {
+    "vocab_size": 32000,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 64,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
 }
 
 
@@ -44,61 +62,80 @@ class TransformerConfig:
 
 
 @dataclass(frozen=True)
-class ClipConfig:
-    """A CLIPModel's sizes.
+class VisionConfig(TransformerConfig):
+    """A vision tower's sizes."""
 
-    Attributes:
-        end_id: The id whose first place is pooled; None where it is the highest id's.
-    """
-
-    embedding_dim: int
-    vision: TransformerConfig
     image_size: int
     patch_size: int
-    text: TransformerConfig
+
+
+@dataclass(frozen=True)
+class TextConfig(TransformerConfig):
+    """A text tower's sizes.
+
+    Attributes:
+        end_id: The id whose first place CLIP pools; None where it is the highest id's.
+    """
+
     vocabulary: int
     context_length: int
     end_id: int | None
 
 
-def read_config(checkpoint: Checkpoint) -> ClipConfig:
-    """Reads and checks a CLIPModel's config.
+def read_vision(checkpoint: Checkpoint, defaults: Section) -> VisionConfig:
+    """Reads and checks the vision tower's part of a config, or all of a tower's own.
 
     Raises:
         CheckpointError: A value that makes no sense.
     """
-    where = str(checkpoint.folder / "config.json")
-    vision = _section(checkpoint.config, "vision_config", _VISION_DEFAULTS, where)
-    text = _section(checkpoint.config, "text_config", _TEXT_DEFAULTS, where)
-    if vision["num_channels"] != 3:
-        raise CheckpointError(f"{where} has {vision['num_channels']} channels; we author 3")
-    width = checkpoint.config.get("projection_dim", 512)
-    if type(width) is not int or width < 1:
-        raise CheckpointError(f"{where} has projection_dim = {width!r}, not an int such as 512")
-    config = ClipConfig(
-        embedding_dim=width,
-        vision=_transformer(vision, where),
-        image_size=vision["image_size"],
-        patch_size=vision["patch_size"],
-        text=_transformer(text, where),
-        vocabulary=text["vocab_size"],
-        context_length=text["max_position_embeddings"],
+    where = checkpoint.config_path
+    section = _section(checkpoint.config, "vision_config", defaults, where)
+    if section["num_channels"] != 3:
+        raise CheckpointError(f"{where} has {section['num_channels']} channels; we author 3")
+    size, patch = section["image_size"], section["patch_size"]
+    if patch > size:
+        raise CheckpointError(f"{where} has patches of {patch} pixels in images of {size}")
+    return VisionConfig(**_transformer(section, where), image_size=size, patch_size=patch)
+
+
+def read_text(checkpoint: Checkpoint, defaults: Section) -> TextConfig:
+    """Reads and checks the text tower's part of a config, or all of a tower's own.
+
+    Raises:
+        CheckpointError: A value that makes no sense.
+    """
+    where = checkpoint.config_path
+    section = _section(checkpoint.config, "text_config", defaults, where)
+    end = section["eos_token_id"]
+    return TextConfig(
+        **_transformer(section, where),
+        vocabulary=section["vocab_size"],
+        context_length=section["max_position_embeddings"],
         # 2 was a mistake in early configs; transformers takes it to mean the highest id.
-        end_id=None if text["eos_token_id"] == 2 else text["eos_token_id"],
+        end_id=None if end == 2 else end,
     )
-    if config.patch_size > config.image_size:
+
+
+def read_width(checkpoint: Checkpoint, name: str, default: int) -> int:
+    """A width outside of the sections.
+
+    Raises:
+        CheckpointError: It is no number.
+    """
+    width = checkpoint.config.get(name, default)
+    if type(width) is not int or width < 1:
         raise CheckpointError(
-            f"{where} has patches of {config.patch_size} pixels in images of {config.image_size}"
+            f"{checkpoint.config_path} has {name} = {width!r}, not an int such as {default}"
         )
-    return config
+    return width
 
 
-def _section(
-    config: dict[str, Any], name: str, defaults: dict[str, Any], where: str
-) -> dict[str, Any]:
+def _section(config: Section, name: str, defaults: Section, where: Path) -> Section:
     section = dict(defaults)
-    # Early configs repeat a section as "..._dict", which then wins, with its defaults.
-    for given in (config.get(name), config.get(f"{name}_dict")):
+    # A single tower's config has no sections. Early configs repeat a section as "..._dict",
+    # which then wins, with its defaults.
+    single = not {"vision_config", "text_config"} & set(config)
+    for given in (config if single else config.get(name), config.get(f"{name}_dict")):
         if given is None:
             continue
         if not isinstance(given, dict):
@@ -114,15 +151,15 @@ def _section(
     return section
 
 
-def _transformer(section: dict[str, Any], where: str) -> TransformerConfig:
+def _transformer(section: Section, where: Path) -> dict[str, Any]:
     width, heads = section["hidden_size"], section["num_attention_heads"]
     if width % heads:
         raise CheckpointError(f"{where} has {heads} heads in a width of {width}, uneven ones")
-    return TransformerConfig(
-        width=width,
-        mlp_width=section["intermediate_size"],
-        layers=section["num_hidden_layers"],
-        heads=heads,
-        activation=section["hidden_act"],
-        epsilon=section["layer_norm_eps"],
-    )
+    return {
+        "width": width,
+        "mlp_width": section["intermediate_size"],
+        "layers": section["num_hidden_layers"],
+        "heads": heads,
+        "activation": section["hidden_act"],
+        "epsilon": section["layer_norm_eps"],
+    }

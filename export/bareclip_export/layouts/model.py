@@ -1,19 +1,49 @@
-"""What every layout is read into: two towers and the constants of a bundle."""
+"""What every layout is read into: the towers it has, and the constants of a bundle."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from bareclip.bundle import ImageRecipe, Scoring
+import tokenizers
+from numpy.typing import NDArray
 
-from ..towers.weights import TextTransformer, VisionTransformer
+from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
+
+from ..towers.weights import ModifiedResNet, TextTransformer, VisionTransformer
+
+# (a batch of a tower's input) -> (N, D) unit rows.
+Forward = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Vision:
+    """A vision tower, read: weights still on disk, shapes checked.
+
+    Attributes:
+        reference: The checkpoint's own answers, in float64.
+    """
+
+    weights: VisionTransformer | ModifiedResNet
+    recipe: ImageRecipe
+    reference: Forward
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text tower, likewise."""
+
+    weights: TextTransformer
+    tokenizer: tokenizers.Tokenizer
+    recipe: TextRecipe
+    reference: Forward
 
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint, read: weights still on disk, shapes checked."""
+    """A checkpoint, read; it has at least one tower."""
 
     architecture: str
     embedding_dim: int
     scoring: Scoring
-    image: ImageRecipe
-    vision: VisionTransformer
-    text: TextTransformer
+    vision: Vision | None
+    text: Text | None

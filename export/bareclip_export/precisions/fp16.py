@@ -1,7 +1,7 @@
 """Half-precision graphs for CUDA, with fused attention.
 
-float32 stays at the ends: pixels meet the folded patch projection there, whose weights
-would be subnormal in half precision, and vectors are scaled to length 1 there.
+float32 stays at the ends: pixels are normalised there, or meet the folded patch projection,
+whose weights would be subnormal in half precision; and vectors are scaled to length 1 there.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from bareclip.threads import default_threads
 from ..errors import PrecisionError
 from ..graph import save
 from .fuse import fuse
-from .products import Surgeon, array_of, find_products, given, is_constant
+from .products import Surgeon, array_of, bytes_of, given, is_constant
 
 LARGEST = float(np.finfo(np.float16).max)
 # Other images than those that were tried may go further.
@@ -66,16 +66,17 @@ def typed(model: ir.Model) -> ir.Model:
 def _kept(model: ir.Model) -> set[ir.Node]:
     """The nodes that stay float32.
 
-    Those are a product of bytes with what follows it up to the first layer normalisation,
-    and all that follows the last product.
+    Those are what pixels go through until their positions are added, or up to the first
+    convolution or layer normalisation; and all that follows the last product.
     """
-    first = [product.node for product in find_products(model) if product.bytes() is not None]
-    kept = {cast for node in first if (cast := node.inputs[0].producer()) is not None}  # type: ignore[union-attr]
-    waiting = list(first)
+    kept: set[ir.Node] = set()
+    waiting = [n for n in model.graph if n.op_type == "Cast" and bytes_of(n.inputs[0]) is not None]
     while waiting:
         node = waiting.pop()
-        if node.op_type != "LayerNormalization":
-            kept.add(node)
+        if node.op_type in ("Conv", "LayerNormalization"):
+            continue
+        kept.add(node)
+        if node.op_type != "Add":
             waiting += [use.node for value in node.outputs for use in value.uses()]
     makers = [value.producer() for value in model.graph.outputs]
     while makers:
@@ -121,11 +122,11 @@ def _cast_between(surgeon: Surgeon, model: ir.Model, kept: set[ir.Node]) -> None
 
 
 def _check_range(source: Path, batches: Sequence[NDArray[Any]], scratch: Path) -> None:
-    """Looks at every product and at what layer normalisations take: the rest is no larger."""
+    """Looks at products, convolutions and what normalisations take: the rest is no larger."""
     model = ir.load(source)
     surgeon = Surgeon(model)
     nodes = list(model.graph)
-    watched = {node.outputs[0] for node in nodes if node.op_type == "MatMul"}
+    watched = {node.outputs[0] for node in nodes if node.op_type in ("MatMul", "Conv")}
     watched |= {given(node.inputs[0]) for node in nodes if node.op_type == "LayerNormalization"}
     values = [*watched]
     sizes = [surgeon.add(nodes[-1], "Abs", [value]) for value in values]

@@ -62,8 +62,10 @@ def _table(surgeon: Surgeon, table: Table) -> None:
         return surgeon.constant(f"{table.name}.{name}", value)
 
     pairs = table.look_up(surgeon, "int4", halves[:, 0] | (halves[:, 1] << 4))
-    low = add("BitwiseAnd", pairs, constant("low", np.uint8(15)))
-    high = add("BitShift", pairs, constant("shift", np.uint8(4)), direction="RIGHT")
+    # Shifts rather than a mask: opset 14, as ready-made graphs have it, has no BitwiseAnd.
+    four = constant("shift", np.uint8(4))
+    low = add("BitShift", add("BitShift", pairs, four, direction="LEFT"), four, direction="RIGHT")
+    high = add("BitShift", pairs, four, direction="RIGHT")
     joined = add("Concat", low, high, axis=-1)
     if width % 2:
         ends = [constant(name, [place]) for name, place in (("start", 0), ("end", width))]

@@ -75,10 +75,7 @@ class Product:
         cast = self.input.producer()
         if cast is None or cast.op_type != "Cast":
             return None
-        source = value = given(cast.inputs[0])
-        while (producer := value.producer()) is not None and producer.op_type in _MOVING:
-            value = given(producer.inputs[0])
-        return source if value.is_graph_input() and value.dtype == ir.DataType.UINT8 else None
+        return bytes_of(cast.inputs[0])
 
 
 @dataclass(frozen=True)
@@ -123,6 +120,14 @@ def find_tables(model: ir.Model) -> list[Table]:
     ]
 
 
+def bytes_of(source: ir.Value | None) -> ir.Value | None:
+    """The value, where it is the graph's uint8 pixels, perhaps moved about."""
+    source = value = given(source)
+    while (producer := value.producer()) is not None and producer.op_type in _MOVING:
+        value = given(producer.inputs[0])
+    return source if value.is_graph_input() and value.dtype == ir.DataType.UINT8 else None
+
+
 def readers(value: ir.Value) -> list[ir.Node]:
     """The nodes that take a value, through those that only move its numbers about."""
     found: list[ir.Node] = []
@@ -147,8 +152,9 @@ def array_of(value: ir.Value | None) -> NDArray[Any]:
 class Surgeon:
     """Puts nodes and weights into a graph in the place of others."""
 
-    def __init__(self, model: ir.Model) -> None:
-        self._graph = model.graph
+    def __init__(self, model: ir.Model, mark: str = "q") -> None:
+        # Marked, so that no name is used twice where a graph is changed again.
+        self._graph, self._mark = model.graph, mark
         self._number = 0
 
     def constant(self, name: str, array: ArrayLike) -> ir.Value:
@@ -172,7 +178,7 @@ class Surgeon:
     ) -> ir.Value:
         """Puts a node before another and returns its output."""
         self._number += 1
-        name = f"{op_type}_q{self._number}"
+        name = f"{op_type}_{self._mark}{self._number}"
         node = ir.node(op_type, inputs, attributes, domain=domain, name=name)
         node.outputs[0].name = f"v_{name}"
         self._graph.insert_before(before, node)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
-from bareclip.bundle import TOWERS, Bundle, Fidelity, TowerFiles, file_record
+from bareclip.bundle import TOKENIZER, Bundle, Fidelity, TowerFiles, file_record
 from bareclip.captions import read_pairs
 from bareclip.fidelity import BASE, Corpus, compare, make_corpus, shortfalls
 from bareclip.image_input import image_files
@@ -157,7 +157,7 @@ def quantize(
     made.mkdir(parents=True)
     try:
         recipes = _write(bundle, precision, data.half(1), made, scratch, report)
-        towers = {tower: _files(bundle, made, tower, recipes[tower]) for tower in TOWERS}
+        towers = {tower: _files(bundle, made, tower, recipes[tower]) for tower in bundle.towers}
         tried = dataclasses.replace(bundle, precisions=bundle.precisions | {precision: towers})
         corpus = data.half(0).first(_JUDGED).corpus(bundle)
         report(f"measuring {precision} against fp32 on {corpus.name}")
@@ -189,7 +189,7 @@ def _write(
         "text": bool(data.texts or any(several for _, several in data.photos)),
     }
     recipes = {}
-    for tower in TOWERS:
+    for tower in bundle.towers:
         source = bundle.folder / bundle.tower(BASE, tower).graph
         target = made / f"{tower}.onnx"
         image = bundle.image if tower == "vision" else None
@@ -221,15 +221,17 @@ def _write(
 def batches(bundle: Bundle, data: Data) -> dict[str, list[NDArray[Any]]]:
     """What calibration runs each tower on; built-in where the data has nothing for it."""
     corpus = data.first(_CALIBRATED).corpus(bundle)
-    tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
-    ids = tokenizer.encode(corpus.texts, truncate=True)
-    return {
+    found: dict[str, list[NDArray[Any]]] = {
         "vision": [
             corpus.pixels[start : start + _IMAGE_BATCH]
             for start in range(0, len(corpus.pixels), _IMAGE_BATCH)
         ],
-        "text": [batch for _, batch in tokenizer.batches(ids, _TEXT_BATCH)],
     }
+    if bundle.text is not None:
+        tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, bundle.text)
+        ids = tokenizer.encode(corpus.texts, truncate=True)
+        found["text"] = [batch for _, batch in tokenizer.batches(ids, _TEXT_BATCH)]
+    return found
 
 
 def _files(bundle: Bundle, folder: Path, tower: str, recipe: str) -> TowerFiles:
@@ -266,7 +268,7 @@ def _keep(
         without.write()
         place.rename(scratch / "old")
     made.rename(place)
-    towers = {tower: _files(bundle, place, tower, recipes[tower]) for tower in TOWERS}
+    towers = {tower: _files(bundle, place, tower, recipes[tower]) for tower in bundle.towers}
     dataclasses.replace(
         without,
         precisions=without.precisions | {precision: towers},

@@ -20,6 +20,8 @@ Op = Any  # onnxscript's OpBuilder: every ONNX operator is an attribute of it
 Value = ir.Value
 
 FLOAT = ir.DataType.FLOAT
+# Where a Slice ends that takes all that is left.
+LAST = np.iinfo(np.int64).max
 
 
 def constant(shape: tuple[int, ...], compute: Callable[[], NDArray[Any]]) -> Parameter:
@@ -72,7 +74,7 @@ class Norm(Module):
 class Mlp(Module):
     """Expand, activate, contract: (N, T, W) -> (N, T, W)."""
 
-    def __init__(self, block: weights.Block) -> None:
+    def __init__(self, block: weights.Block | weights.AttentionPooling) -> None:
         super().__init__()
         self.expand = Linear(block.expand)
         self.contract = Linear(block.contract)
@@ -80,12 +82,61 @@ class Mlp(Module):
 
     def forward(self, op: Op, x: Value) -> Value:
         x = self.expand(op, x)
-        if self._activation == "quick_gelu":
-            x = op.Mul(x, op.Sigmoid(op.Mul(x, 1.702)))
-        else:
-            erf = op.Erf(op.Mul(x, 1 / math.sqrt(2)))
-            x = op.Mul(op.Mul(x, op.Add(erf, 1.0)), 0.5)
-        return self.contract(op, x)
+        return self.contract(op, activate(op, x, self._activation))
+
+
+def activate(op: Op, x: Value, activation: weights.Activation) -> Value:
+    """Element by element."""
+    if activation == "quick_gelu":
+        return op.Mul(x, op.Sigmoid(op.Mul(x, 1.702)))
+    if activation == "gelu":
+        erf = op.Erf(op.Mul(x, 1 / math.sqrt(2)))
+        return op.Mul(op.Mul(x, op.Add(erf, 1.0)), 0.5)
+    # Hendrycks and Gimpel 2016, the approximation of "Gaussian Error Linear Units".
+    cube = op.Mul(op.Mul(op.Mul(x, x), x), 0.044715)
+    tanh = op.Tanh(op.Mul(op.Add(x, cube), math.sqrt(2 / math.pi)))
+    return op.Mul(op.Mul(x, op.Add(tanh, 1.0)), 0.5)
+
+
+class Attention:
+    """Of several heads: cuts (N, T, W) into them, mixes, and joins the result."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        self.heads, self.head_width = heads, width // heads
+        # The attention's 1/sqrt(head width), which towers fold into their queries.
+        self.scale = 1 / math.sqrt(self.head_width)
+
+    def __call__(
+        self, op: Op, query: Value, key: Value, value: Value, mask: Value | None = None
+    ) -> Value:
+        """Attention of queries to keys.
+
+        Args:
+            op: The builder.
+            query: (N, Q, W), scaled.
+            key, value: (N, T, W).
+            mask: Added to the logits (N, H, Q, T); None for none.
+
+        Returns:
+            (N, Q, W).
+        """
+        return self.of_heads(op, self._split(op, query, [0, 2, 1, 3]), key, value, mask)
+
+    def of_heads(
+        self, op: Op, query: Value, key: Value, value: Value, mask: Value | None = None
+    ) -> Value:
+        """The same, of (N or 1, H, Q, W/H) queries that are cut into heads already."""
+        logits = op.MatMul(query, self._split(op, key, [0, 2, 3, 1]))
+        if mask is not None:
+            logits = op.Add(logits, mask)
+        mixed = op.MatMul(op.Softmax(logits, axis=-1), self._split(op, value, [0, 2, 1, 3]))
+        return op.Reshape(
+            op.Transpose(mixed, perm=[0, 2, 1, 3]), [0, 0, self.heads * self.head_width]
+        )
+
+    def _split(self, op: Op, x: Value, perm: list[int]) -> Value:
+        """(N, T, W) to heads, its four axes N T H W/H then in the order ``perm``."""
+        return op.Transpose(op.Reshape(x, [0, 0, self.heads, self.head_width]), perm=perm)
 
 
 class Block(Module):
@@ -93,10 +144,7 @@ class Block(Module):
 
     def __init__(self, block: weights.Block) -> None:
         super().__init__()
-        width = block.query.weight.shape[0]
-        self._heads, self._head_width = block.heads, width // block.heads
-        # 1/sqrt(head width) of the attention is folded into the queries.
-        self._scale = 1 / math.sqrt(self._head_width)
+        self._attention = Attention(block.heads, block.query.weight.shape[0])
         self.attention_norm = Norm(block.attention_norm)
         self.out = Linear(block.out)
         self.mlp_norm = Norm(block.mlp_norm)
@@ -105,7 +153,7 @@ class Block(Module):
 
     def _add_projections(self, block: weights.Block) -> None:
         self.query_key_value = Linear(
-            block.query, block.key, block.value, scales=(self._scale, 1.0, 1.0)
+            block.query, block.key, block.value, scales=(self._attention.scale, 1.0, 1.0)
         )
 
     def forward(self, op: Op, x: Value, mask: Value | None) -> Value:
@@ -125,19 +173,8 @@ class Block(Module):
             key, value: (N, T, W).
             mask: Added to the logits (N, H, Q, T); None for none.
         """
-        logits = op.MatMul(self._split(op, query, [0, 2, 1, 3]), self._split(op, key, [0, 2, 3, 1]))
-        if mask is not None:
-            logits = op.Add(logits, mask)
-        mixed = op.MatMul(op.Softmax(logits, axis=-1), self._split(op, value, [0, 2, 1, 3]))
-        merged = op.Reshape(
-            op.Transpose(mixed, perm=[0, 2, 1, 3]), [0, 0, self._heads * self._head_width]
-        )
-        x = op.Add(x, self.out(op, merged))
+        x = op.Add(x, self.out(op, self._attention(op, query, key, value, mask)))
         return op.Add(x, self.mlp(op, self.mlp_norm(op, x)))
-
-    def _split(self, op: Op, x: Value, perm: list[int]) -> Value:
-        """(N, T, W) to heads, its four axes N T H W/H then in the order ``perm``."""
-        return op.Transpose(op.Reshape(x, [0, 0, self._heads, self._head_width]), perm=perm)
 
 
 class PooledBlock(Block):
@@ -147,7 +184,7 @@ class PooledBlock(Block):
     """
 
     def _add_projections(self, block: weights.Block) -> None:
-        self.query = Linear(block.query, scales=(self._scale,))
+        self.query = Linear(block.query, scales=(self._attention.scale,))
         self.key_value = Linear(block.key, block.value)
 
     def forward(  # type: ignore[override]
@@ -183,14 +220,30 @@ class Blocks(Module):
 class Head(Module):
     """Normalises the pooled token, projects it, and scales it to length 1."""
 
-    def __init__(self, norm: weights.Norm, projection: Tensor) -> None:
+    def __init__(
+        self, norm: weights.Norm | None, projection: Tensor | None, bias: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.norm = Norm(norm)
-        out, width = projection.shape
-        self.projection = constant((width, out), lambda: projection.float32().T)
+        self.norm = None if norm is None else Norm(norm)
+        self.projection = self.bias = None
+        if projection is not None:
+            out, width = projection.shape
+            self.projection = constant((width, out), projection.transposed().float32)
+        if bias is not None:
+            self.bias = constant(bias.shape, bias.float32)
 
     def forward(self, op: Op, pooled: Value) -> Value:
         """(N, 1, W) -> (N, D)."""
-        token = op.Squeeze(self.norm(op, pooled), [1])
-        vector = op.MatMul(token, self.projection)
-        return op.Div(vector, op.ReduceL2(vector, [-1], keepdims=1))
+        if self.norm is not None:
+            pooled = self.norm(op, pooled)
+        vector = op.Squeeze(pooled, [1])
+        if self.projection is not None:
+            vector = op.MatMul(vector, self.projection)
+        if self.bias is not None:
+            vector = op.Add(vector, self.bias)
+        return unit(op, vector)
+
+
+def unit(op: Op, vector: Value) -> Value:
+    """(N, D) rows scaled to length 1."""
+    return op.Div(vector, op.ReduceL2(vector, [-1], keepdims=1))

@@ -1,20 +1,21 @@
-"""CLIP's vision transformer: uint8 pixels in, unit vectors out (Radford et al. 2021)."""
+"""Vision transformers: uint8 pixels in, unit vectors out (Radford et al. 2021)."""
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxscript.nn import Module
+from onnxscript.nn import Module, ModuleList
 
 from bareclip.bundle import ImageRecipe
 
 from . import weights
-from .layers import FLOAT, Blocks, Head, Norm, Op, Value, constant
+from .attention_pooling import AttentionPooling
+from .layers import FLOAT, LAST, Block, Blocks, Head, Norm, Op, Value, constant
 
 
 class VisionTransformer(Module):
     """(N, image_size, image_size, 3) uint8 -> (N, D) float32, unit rows.
 
-    The normalisation of pixels, the class token and the positions are all folded into
-    the patch projection's weight and one table that is added after it.
+    The normalisation of pixels, the class token, the patches' bias and the positions are all
+    folded into the patch projection's weight and one table that is added after it.
     """
 
     def __init__(self, tower: weights.VisionTransformer, recipe: ImageRecipe) -> None:
@@ -23,10 +24,9 @@ class VisionTransformer(Module):
         self._patch, self._grid = tower.patch_size, tower.image_size // tower.patch_size
         width = tower.patch.shape[0]
         self.patch = constant((3 * self._patch**2, width), self._fold_patch)
-        self.positions = constant((1 + self._grid**2, width), self._fold_positions)
-        self.pre_norm = Norm(tower.pre_norm)
-        self.blocks = Blocks(tower.blocks)
-        self.head = Head(tower.post_norm, tower.projection)
+        self.positions = constant(tower.positions.shape, self._fold_positions)
+        self.pre_norm = None if tower.pre_norm is None else Norm(tower.pre_norm)
+        self.blocks, self.head = _pooled(tower)
 
     def forward(self, op: Op, pixels: Value) -> Value:
         grid, patch = self._grid, self._patch
@@ -36,10 +36,14 @@ class VisionTransformer(Module):
         rows = op.Reshape(pixels, [0, grid, patch, grid, patch * 3])
         rows = op.Transpose(rows, perm=[0, 1, 3, 2, 4])
         patches = op.Cast(op.Reshape(rows, [0, grid * grid, patch * patch * 3]), to=FLOAT)
-        # An empty row in front, where the positions' table holds the class token.
-        tokens = op.Pad(op.MatMul(patches, self.patch), [0, 1, 0, 0, 0, 0])
-        tokens = self.pre_norm(op, op.Add(tokens, self.positions))
-        return self.head(op, self.blocks(op, tokens, None, None, lambda x: _class_token(op, x)))
+        tokens = op.MatMul(patches, self.patch)
+        if self._tower.class_embedding is not None:
+            # An empty row in front, where the positions' table holds the class token.
+            tokens = op.Pad(tokens, [0, 1, 0, 0, 0, 0])
+        tokens = op.Add(tokens, self.positions)
+        if self.pre_norm is not None:
+            tokens = self.pre_norm(op, tokens)
+        return self.head(op, self.blocks(op, tokens))
 
     def _fold_patch(self) -> NDArray[np.float64]:
         """(patch * patch * 3, W): takes bytes, as (x * scale - mean) / std would be taken."""
@@ -48,13 +52,62 @@ class VisionTransformer(Module):
         return (kernel * gain[:, None]).reshape(-1, kernel.shape[3])
 
     def _fold_positions(self) -> NDArray[np.float64]:
-        """(1 + patches, W): positions, with the class token and the mean's share added."""
-        table = self._tower.positions.float64()
-        table[0] += self._tower.class_embedding.float64()
+        """(tokens, W): positions, with the class token, bias and the mean's share added."""
+        tower, table = self._tower, self._tower.positions.float64()
+        first = 0
+        if tower.class_embedding is not None:
+            first = 1
+            table[0] += tower.class_embedding.float64()
+        if tower.patch_bias is not None:
+            table[first:] += tower.patch_bias.float64()
         offset = np.array(self._recipe.mean) / np.array(self._recipe.std)
-        table[1:] -= np.einsum("wchx,c->w", self._tower.patch.float64(), offset)
+        table[first:] -= np.einsum("wchx,c->w", tower.patch.float64(), offset)
         return table
 
 
-def _class_token(op: Op, x: Value) -> Value:
-    return op.Slice(x, [0], [1], [1])
+class _ClassToken(Blocks):
+    """All blocks: (N, T, W) -> (N, 1, W), the class token's."""
+
+    def forward(self, op: Op, x: Value) -> Value:  # type: ignore[override]
+        return super().forward(op, x, None, None, lambda x: op.Slice(x, [0], [1], [1]))
+
+
+class _AllTokens(Module):
+    """All blocks: (N, T, W) -> (N, T, W)."""
+
+    def __init__(self, blocks: tuple[weights.Block, ...]) -> None:
+        super().__init__()
+        self.full = ModuleList([Block(block) for block in blocks])
+
+    def forward(self, op: Op, x: Value) -> Value:
+        for block in self.full:
+            x = block(op, x, None)
+        return x
+
+
+class _Average(Module):
+    """The patches' average, normalised and projected: (N, T, W) -> (N, D), unit rows."""
+
+    def __init__(self, tower: weights.VisionTransformer) -> None:
+        super().__init__()
+        self._first = 0 if tower.class_embedding is None else 1
+        before = tower.pooling == "average_of_normed"
+        self.norm = Norm(tower.post_norm) if before else None
+        self.head = Head(None if before else tower.post_norm, tower.projection)
+
+    def forward(self, op: Op, x: Value) -> Value:
+        if self.norm is not None:
+            x = self.norm(op, x)
+        if self._first:
+            x = op.Slice(x, [self._first], [LAST], [1])
+        return self.head(op, op.ReduceMean(x, [1], keepdims=1))
+
+
+def _pooled(tower: weights.VisionTransformer) -> tuple[Module, Module]:
+    """The blocks, and what makes unit vectors of what they give."""
+    if tower.pooling == "class":
+        return _ClassToken(tower.blocks), Head(tower.post_norm, tower.projection)
+    if isinstance(tower.pooling, weights.AttentionPooling):
+        pooling = AttentionPooling(tower.pooling, tower.post_norm, tower.projection)
+        return _AllTokens(tower.blocks), pooling
+    return _AllTokens(tower.blocks), _Average(tower)

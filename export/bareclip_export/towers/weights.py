@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..tensors import Tensor
 
-Activation = Literal["quick_gelu", "gelu"]
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 
 @dataclass(frozen=True)
@@ -45,44 +45,127 @@ class Block:
 
 
 @dataclass(frozen=True)
+class AttentionPooling:
+    """A learned query that attends to all tokens, and an MLP after it, which is added.
+
+    Attributes:
+        probe: (width,), before the query projection.
+        norm: Before the MLP.
+    """
+
+    heads: int
+    activation: Activation
+    probe: Tensor
+    query: Linear
+    key: Linear
+    value: Linear
+    out: Linear
+    norm: Norm
+    expand: Linear
+    contract: Linear
+
+
+@dataclass(frozen=True)
 class VisionTransformer:
-    """CLIP's ViT: its embedding is the class token's.
+    """A ViT.
 
     Attributes:
         patch_size: Pixels a side; what ``image_size`` leaves over at the right and the
             bottom is not looked at.
-        patch: (width, 3, patch_size, patch_size), without bias.
-        class_embedding: (width,).
-        positions: (1 + patches, width).
-        projection: (embedding_dim, width).
+        patch: (width, 3, patch_size, patch_size).
+        patch_bias: (width,) or None.
+        class_embedding: (width,) or None, where there is no class token.
+        positions: (tokens, width), the class token's first if there is one.
+        pre_norm: Of what enters the blocks; None for none.
+        pooling: What leaves the tower. ``"class"`` is the class token; ``"average"`` the
+            average of the patches, then normalised; ``"average_of_normed"`` of the
+            normalised patches.
+        projection: (embedding_dim, width); None for none.
     """
 
     image_size: int
     patch_size: int
     patch: Tensor
-    class_embedding: Tensor
+    patch_bias: Tensor | None
+    class_embedding: Tensor | None
     positions: Tensor
-    pre_norm: Norm
+    pre_norm: Norm | None
     blocks: tuple[Block, ...]
     post_norm: Norm
-    projection: Tensor
+    pooling: Literal["class", "average", "average_of_normed"] | AttentionPooling
+    projection: Tensor | None
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution without bias and the batch normalisation after it.
+
+    Attributes:
+        weight: (out, in, side, side).
+        scale, bias, mean, variance: (out,), of the normalisation.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """A residual block; what strides is an average over squares of that side.
+
+    Attributes:
+        convolutions: 1x1, 3x3 and 1x1.
+        shortcut: 1x1, after the same average; None where the input itself is added.
+    """
+
+    stride: int
+    convolutions: tuple[Convolution, Convolution, Convolution]
+    shortcut: Convolution | None
+
+
+@dataclass(frozen=True)
+class ModifiedResNet:
+    """CLIP's ResNet: three convolutions to begin with, pooled by attention.
+
+    Attributes:
+        positions: (1 + places, width), the average's first.
+        out: Its projection to (embedding_dim,).
+    """
+
+    image_size: int
+    stem: tuple[Convolution, Convolution, Convolution]
+    blocks: tuple[Bottleneck, ...]
+    heads: int
+    positions: Tensor
+    query: Linear
+    key: Linear
+    value: Linear
+    out: Linear
 
 
 @dataclass(frozen=True)
 class TextTransformer:
-    """CLIP's causal text tower: its embedding is the end token's.
+    """A text tower.
 
     Attributes:
         tokens: (vocabulary, width).
         positions: (context_length, width).
-        end_id: The id whose first place is the end; None where the end is the place of
-            the highest id (configs from before transformers 4.31).
-        projection: (embedding_dim, width).
+        causal: Whether a token sees only those before it.
+        pooling: Which token leaves the tower: the first of that id; the ``"highest"`` id; or
+            the ``"last"``, which may be padding.
+        projection: (embedding_dim, width); None for none.
+        projection_bias: (embedding_dim,) or None.
     """
 
     tokens: Tensor
     positions: Tensor
-    end_id: int | None
+    causal: bool
+    pooling: int | Literal["highest", "last"]
     blocks: tuple[Block, ...]
     post_norm: Norm
-    projection: Tensor
+    projection: Tensor | None
+    projection_bias: Tensor | None

@@ -62,9 +62,13 @@ def _print(report: Report) -> None:
         ]
         for case in report.cases
         for what, timing in (("image", case.image), ("text", case.text))
+        if timing is not None
     ]
     print_table(["precision", "device", "what", "p50", "p90", "p99", "p50 is within"], rows, 4)
+    measured = {rate.tower for case in report.cases for rate in case.rates}
     for tower, name in zip(TOWERS, ("Images", "Texts"), strict=True):
+        if tower not in measured:
+            continue
         click.echo(f"\n{name} a second through the tower alone, by batch size")
         print_table(*_rates(report.cases, tower), right=len(_batches(report.cases)))
     click.echo("\nOn the way, in milliseconds")

@@ -68,7 +68,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
 
 
 def _describe(bundle: Bundle) -> dict[str, Any]:
-    image, source = bundle.image, bundle.source
+    image, text, source = bundle.image, bundle.text, bundle.source
     return {
         "name": bundle.name,
         "checkpoint": source.checkpoint,
@@ -77,9 +77,11 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         "architecture": source.architecture,
         "exporter": source.exporter,
         "embedding_width": bundle.embedding_dim,
-        "images": f"{image.size}x{image.size}, {image.resize} side {image.resize_to}, "
-        f"{image.interpolation}",
-        "texts": f"up to {bundle.text.context_length} tokens",
+        "images": "no vision tower"
+        if image is None
+        else f"{image.size}x{image.size}, "
+        f"{image.resize} side {image.resize_to}, {image.interpolation}",
+        "texts": "no text tower" if text is None else f"up to {text.context_length} tokens",
         "scoring": f"{bundle.scoring.function}, logit scale {bundle.scoring.logit_scale:.4f}",
         "damaged": bundle.damage(),
         "towers": [

@@ -23,6 +23,7 @@ from .embed import embed
 from .evaluate import evaluate
 from .index import index
 from .info import info
+from .models import models
 from .search import search
 from .similarity import similarity
 from .verify import verify
@@ -64,7 +65,7 @@ def commands(ctx: click.Context) -> None:
 
 
 for _command in (
-    bench, cache, classify, demo, embed, evaluate, index, info, search, similarity, verify,
+    bench, cache, classify, demo, embed, evaluate, index, info, models, search, similarity, verify,
 ):  # fmt: skip
     commands.add_command(_command)
 

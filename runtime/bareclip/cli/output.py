@@ -64,4 +64,5 @@ def print_fidelity(bundle: Bundle, precision: str, fidelity: Fidelity) -> None:
     print_table(header, rows, right=6)
     change = fidelity.recall1_change
     recall = "" if change is None else f", recall@1 changed by {change:+.1f} points"
-    click.echo(f"nearest text the same for {fidelity.top1_agreement:.1%} of images{recall}")
+    if (agreement := fidelity.top1_agreement) is not None:
+        click.echo(f"nearest text the same for {agreement:.1%} of images{recall}")

@@ -42,7 +42,8 @@ class Fingerprint:
     def of(cls, clip: Clip, decoding: Decoding) -> "Fingerprint":
         """The fingerprint of what ``clip`` makes."""
         bundle, precision = clip.bundle, clip.precision["vision"]
-        text = "fp32" if "text" in bundle.precisions.get("fp32", {}) else clip.precision["text"]
+        # Texts of any precision meet the same images; fp32's files name the tower best.
+        text = "fp32" if "fp32" in bundle.precisions else clip.precision.get("text", "fp32")
         return cls(
             model=bundle.name,
             width=bundle.embedding_dim,
@@ -50,8 +51,8 @@ class Fingerprint:
             reading=clip.reading,
             decoding=decoding,
             vision=_digest(_files(bundle, precision, "vision")),
-            text=_digest(asdict(bundle.tokenizer) | _files(bundle, text, "text")),
-            image_recipe=_digest(asdict(bundle.image)),
+            text=_digest([bundle.tokenizer, _files(bundle, text, "text")]),
+            image_recipe=_digest(bundle.image_recipe()),
         )
 
     def check(self, other: "Fingerprint", where: str) -> None:
@@ -76,10 +77,11 @@ class Fingerprint:
 
 
 def _files(bundle: Bundle, precision: str, tower: str) -> dict[str, FileRecord]:
-    return bundle.tower(precision, tower).files
+    """Of a tower, none where the bundle has it not."""
+    return bundle.tower(precision, tower).files if tower in bundle.towers else {}
 
 
 def _digest(data: object) -> str:
-    # FileRecord is a dataclass: asdict where json meets one.
+    # Recipes and file records are dataclasses: asdict where json meets one.
     text = json.dumps(data, sort_keys=True, default=asdict)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -187,7 +187,7 @@ class _Work:
             report(SyncProgress(len(todo), len(todo), len(self.failures)))
 
     def _look_into(self, file: FoundFile, known: Set[bytes]) -> Prepared:
-        return prepare(file, self._clip.bundle.image, self._store.fingerprint, known)
+        return prepare(file, self._clip.bundle.image_recipe(), self._store.fingerprint, known)
 
     def _write(self, batch: list[Prepared]) -> None:
         # Before anything is written: a file whose content is copied may itself be replaced

@@ -1,0 +1,62 @@
+"""Tensor names that transformers' CLIPModel and SiglipModel share."""
+
+from ..errors import CheckpointError
+from ..tensors import TensorStore
+from ..towers import weights
+from . import named
+from .huggingface_config import TransformerConfig
+
+# By transformers' names.
+ACTIVATIONS: dict[str, weights.Activation] = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+def blocks(
+    tensors: TensorStore, tower: str, config: TransformerConfig
+) -> tuple[weights.Block, ...]:
+    """All blocks of ``"vision_model"`` or ``"text_model"``."""
+    return tuple(
+        _block(tensors, f"{tower}.encoder.layers.{index}", config) for index in range(config.layers)
+    )
+
+
+def norm(tensors: TensorStore, name: str, config: TransformerConfig) -> weights.Norm:
+    """A layer normalisation of a tower's width."""
+    return named.norm(tensors, name, config.width, config.epsilon)
+
+
+def activation(config: TransformerConfig) -> weights.Activation:
+    """The activation by our name.
+
+    Raises:
+        CheckpointError: One that we do not author.
+    """
+    if config.activation not in ACTIVATIONS:
+        raise CheckpointError(
+            f"the activation {config.activation!r} of this checkpoint is none that we author "
+            f"({', '.join(ACTIVATIONS)}): try --via optimum"
+        )
+    return ACTIVATIONS[config.activation]
+
+
+def _block(tensors: TensorStore, name: str, config: TransformerConfig) -> weights.Block:
+    width, wide = config.width, config.mlp_width
+    query, key, value, out = (
+        named.linear(tensors, f"{name}.self_attn.{part}_proj", width, width)
+        for part in ("q", "k", "v", "out")
+    )
+    return weights.Block(
+        heads=config.heads,
+        activation=activation(config),
+        attention_norm=norm(tensors, f"{name}.layer_norm1", config),
+        query=query,
+        key=key,
+        value=value,
+        out=out,
+        mlp_norm=norm(tensors, f"{name}.layer_norm2", config),
+        expand=named.linear(tensors, f"{name}.mlp.fc1", wide, width),
+        contract=named.linear(tensors, f"{name}.mlp.fc2", width, wide),
+    )

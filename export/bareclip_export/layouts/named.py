@@ -1,0 +1,28 @@
+"""Layers by the names that PyTorch gives their tensors."""
+
+from ..tensors import TensorStore
+from ..towers import weights
+
+
+def linear(tensors: TensorStore, name: str, out: int, into: int) -> weights.Linear:
+    """A torch.nn.Linear of that name."""
+    return weights.Linear(
+        tensors.get(f"{name}.weight", (out, into)), tensors.get(f"{name}.bias", (out,))
+    )
+
+
+def packed(
+    tensors: TensorStore, weight: str, bias: str, width: int, count: int
+) -> list[weights.Linear]:
+    """Several layers of one width that are kept as one, as query, key and value are."""
+    kernel = tensors.get(weight, (count * width, width))
+    offset = tensors.get(bias, (count * width,))
+    parts = [(index * width, (index + 1) * width) for index in range(count)]
+    return [weights.Linear(kernel.rows(*part), offset.rows(*part)) for part in parts]
+
+
+def norm(tensors: TensorStore, name: str, width: int, epsilon: float) -> weights.Norm:
+    """A torch.nn.LayerNorm of that name."""
+    return weights.Norm(
+        tensors.get(f"{name}.weight", (width,)), tensors.get(f"{name}.bias", (width,)), epsilon
+    )

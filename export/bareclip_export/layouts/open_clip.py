@@ -1,0 +1,193 @@
+"""OpenCLIP's folders (open_clip_config.json): its tensor names, and which towers they are."""
+
+from functools import partial
+
+import tokenizers
+
+from bareclip.bundle import Scoring, TextRecipe
+
+from ..checkpoint import Checkpoint
+from ..errors import CheckpointError
+from ..reference.numerics import Weights
+from ..reference.open_clip import ids_forward, pixels_forward
+from ..tensors import TensorStore
+from ..text_recipe import read_openai_tokenizer, read_own_tokenizer, tokenizer_class
+from ..towers import weights
+from . import open_clip_resnet, open_clip_siglip
+from .huggingface import ACTIVATIONS
+from .model import Model, Text, Vision
+from .named import linear, norm, packed
+from .open_clip_config import (
+    CLEAN_UPS,
+    OpenClipConfig,
+    Section,
+    read_config,
+    read_image_recipe,
+    text_pooling,
+)
+
+
+def read(checkpoint: Checkpoint) -> Model:
+    """Reads a folder of OpenCLIP's.
+
+    Raises:
+        CheckpointError: Its config, tokenizer or tensors are missing, unknown or do not fit.
+    """
+    config, tensors = read_config(checkpoint), checkpoint.tensors
+    loaded, image = Weights(tensors), read_image_recipe(checkpoint, config)
+    prefix = "text." if "text.token_embedding.weight" in tensors else ""
+    tokenizer, recipe = _tokenizer(checkpoint, config)
+    return Model(
+        architecture=f"open_clip {_kind(config)}",
+        embedding_dim=config.embedding_dim,
+        scoring=_scoring(tensors),
+        vision=Vision(
+            _vision(tensors, config), image, partial(pixels_forward, loaded, config, image)
+        ),
+        text=Text(
+            _text(tensors, config, prefix), tokenizer, recipe, partial(ids_forward, loaded, config)
+        ),
+    )
+
+
+def transformer_blocks(
+    tensors: TensorStore, name: str, config: OpenClipConfig, section: Section, heads: int
+) -> tuple[weights.Block, ...]:
+    """All blocks of a tower of open_clip's own; their projections are packed into one."""
+    activation = ACTIVATIONS[config.activation(section)]
+    width, epsilon = section["width"], config.epsilon(section)
+    wide = int(width * section["mlp_ratio"])
+    if width % heads:
+        raise CheckpointError(f"{config.where} has {heads} heads in a width of {width}")
+
+    def block(layer: str) -> weights.Block:
+        query, key, value = packed(
+            tensors, f"{layer}.attn.in_proj_weight", f"{layer}.attn.in_proj_bias", width, 3
+        )
+        return weights.Block(
+            heads=heads,
+            activation=activation,
+            attention_norm=norm(tensors, f"{layer}.ln_1", width, epsilon),
+            query=query,
+            key=key,
+            value=value,
+            out=linear(tensors, f"{layer}.attn.out_proj", width, width),
+            mlp_norm=norm(tensors, f"{layer}.ln_2", width, epsilon),
+            expand=linear(tensors, f"{layer}.mlp.c_fc", wide, width),
+            contract=linear(tensors, f"{layer}.mlp.c_proj", width, wide),
+        )
+
+    return tuple(block(f"{name}.resblocks.{index}") for index in range(section["layers"]))
+
+
+def _kind(config: OpenClipConfig) -> str:
+    if config.vision["timm_model_name"] is not None:
+        return str(config.vision["timm_model_name"])
+    return "ModifiedResNet" if isinstance(config.vision["layers"], list) else "VisionTransformer"
+
+
+def _scoring(tensors: TensorStore) -> Scoring:
+    """Sigmoid where there is a bias, as in SigLIP; softmax where there is none."""
+    scale = tensors.scalar("logit_scale")
+    if "logit_bias" in tensors:
+        return Scoring("sigmoid", scale, tensors.scalar("logit_bias"))
+    return Scoring("softmax", scale, 0.0)
+
+
+def _tokenizer(
+    checkpoint: Checkpoint, config: OpenClipConfig
+) -> tuple[tokenizers.Tokenizer, TextRecipe]:
+    text, pooling = config.text, text_pooling(config)
+    given = dict(text["tokenizer_kwargs"] or {})
+    own = text["hf_tokenizer_name"] is not None
+    name = given.pop("clean", "whitespace" if own else "lower")
+    if given or name not in CLEAN_UPS:
+        raise CheckpointError(
+            f"{config.where} has the unknown tokenizer_kwargs {text['tokenizer_kwargs']!r}; known "
+            f"is clean, of {', '.join(CLEAN_UPS)}"
+        )
+    sizes = text["context_length"], text["vocab_size"]
+    if not own:
+        if pooling != "highest" or text["no_causal_mask"]:
+            raise CheckpointError(
+                f"{config.where} has CLIP's tokenizer with pool_type {text['pool_type']!r} and "
+                f"no_causal_mask {text['no_causal_mask']}, a combination we do not author"
+            )
+        return read_openai_tokenizer(checkpoint, *sizes, CLEAN_UPS[name])
+    tokenizer_class(checkpoint)
+    fixed = bool(text["no_causal_mask"]) or pooling == "last"
+    tokenizer, recipe = read_own_tokenizer(checkpoint, *sizes, CLEAN_UPS[name], fixed)
+    if type(pooling) is int and recipe.end_id != pooling:
+        raise CheckpointError(
+            f"{config.where} says texts end with token {pooling}, its tokenizer ends them with "
+            f"{recipe.end_id}: they do not belong together"
+        )
+    if pooling == "highest":
+        raise CheckpointError(
+            f"{config.where} pools the highest id of the tokenizer {text['hf_tokenizer_name']!r}, "
+            "which need not be its end token; we do not author that"
+        )
+    return tokenizer, recipe
+
+
+def _vision(
+    tensors: TensorStore, config: OpenClipConfig
+) -> weights.VisionTransformer | weights.ModifiedResNet:
+    section = config.vision
+    if section["timm_model_name"] is not None:
+        return open_clip_siglip.read(tensors, config)
+    if isinstance(section["layers"], list):
+        return open_clip_resnet.read(tensors, config)
+    width, patch, size = section["width"], section["patch_size"], config.image_size
+    if type(patch) is not int or not 1 <= patch <= size:
+        raise CheckpointError(f"{config.where} has patch_size {patch!r} in images of {size}")
+    if section["pool_type"] not in ("tok", "avg"):
+        raise CheckpointError(
+            f"{config.where} has the unknown pool_type {section['pool_type']!r}; known are tok, avg"
+        )
+    average = "average" if section["final_ln_after_pool"] else "average_of_normed"
+    epsilon = config.epsilon(section)
+    return weights.VisionTransformer(
+        image_size=size,
+        patch_size=patch,
+        patch=tensors.get("visual.conv1.weight", (width, 3, patch, patch)),
+        patch_bias=None,
+        class_embedding=tensors.get("visual.class_embedding", (width,)),
+        positions=tensors.get("visual.positional_embedding", (1 + (size // patch) ** 2, width)),
+        pre_norm=None if section["no_ln_pre"] else norm(tensors, "visual.ln_pre", width, epsilon),
+        blocks=transformer_blocks(
+            tensors, "visual.transformer", config, section, width // section["head_width"]
+        ),
+        post_norm=norm(tensors, "visual.ln_post", width, epsilon),
+        pooling="class" if section["pool_type"] == "tok" else average,  # type: ignore[arg-type]
+        projection=tensors.get("visual.proj", (width, config.embedding_dim)).transposed(),
+    )
+
+
+def _text(tensors: TensorStore, config: OpenClipConfig, prefix: str) -> weights.TextTransformer:
+    section = config.text
+    width, out = section["width"], config.embedding_dim
+    projection = bias = None
+    name = f"{prefix}text_projection"
+    if section["proj_type"] not in ("linear", "none"):
+        raise CheckpointError(
+            f"{config.where} has the unknown proj_type {section['proj_type']!r}; known are linear "
+            "and none"
+        )
+    if section["proj_type"] == "linear" and section["proj_bias"]:
+        projection = tensors.get(f"{name}.weight", (out, width))
+        bias = tensors.get(f"{name}.bias", (out,))
+    elif section["proj_type"] == "linear":
+        projection = tensors.get(name, (width, out)).transposed()
+    return weights.TextTransformer(
+        tokens=tensors.get(f"{prefix}token_embedding.weight", (section["vocab_size"], width)),
+        positions=tensors.get(f"{prefix}positional_embedding", (section["context_length"], width)),
+        causal=not section["no_causal_mask"],
+        pooling=text_pooling(config),
+        blocks=transformer_blocks(
+            tensors, f"{prefix}transformer", config, section, section["heads"]
+        ),
+        post_norm=norm(tensors, f"{prefix}ln_final", width, config.epsilon(section)),
+        projection=projection,
+        projection_bias=bias,
+    )

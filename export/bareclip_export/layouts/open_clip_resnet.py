@@ -1,0 +1,88 @@
+"""open_clip's ModifiedResNet: its tensor names (modified_resnet.py)."""
+
+from ..errors import CheckpointError
+from ..tensors import TensorStore
+from ..towers import weights
+from .named import linear
+from .open_clip_config import OpenClipConfig
+
+# torch.nn.BatchNorm2d's.
+_EPSILON = 1e-5
+# Width of what a block gives, in widths of what it computes with.
+_EXPANSION = 4
+
+
+def read(tensors: TensorStore, config: OpenClipConfig) -> weights.ModifiedResNet:
+    """Reads the vision tower.
+
+    Raises:
+        CheckpointError: Its tensors are missing or do not fit the config.
+    """
+    layers, width = config.vision["layers"], config.vision["width"]
+    size = config.image_size
+    if len(layers) != 4 or not all(type(n) is int and n >= 1 for n in layers) or size % 32:
+        raise CheckpointError(
+            f"{config.where} has a ResNet of layers {layers!r} on images of {size}; we author four "
+            "layers of one block at least, on sizes that 32 divides"
+        )
+    half, wide = width // 2, width * 32
+    blocks: list[weights.Bottleneck] = []
+    into = width
+    for number, count in enumerate(layers, start=1):
+        planes = width * 2 ** (number - 1)
+        for index in range(count):
+            stride = 2 if number > 1 and index == 0 else 1
+            name = f"visual.layer{number}.{index}"
+            blocks.append(_bottleneck(tensors, name, into, planes, stride))
+            into = planes * _EXPANSION
+    return weights.ModifiedResNet(
+        image_size=size,
+        stem=(
+            _convolution(tensors, "visual.conv1", "visual.bn1", (half, 3, 3, 3)),
+            _convolution(tensors, "visual.conv2", "visual.bn2", (half, half, 3, 3)),
+            _convolution(tensors, "visual.conv3", "visual.bn3", (width, half, 3, 3)),
+        ),
+        blocks=tuple(blocks),
+        heads=wide // config.vision["head_width"],
+        positions=tensors.get(
+            "visual.attnpool.positional_embedding", (1 + (size // 32) ** 2, wide)
+        ),
+        query=linear(tensors, "visual.attnpool.q_proj", wide, wide),
+        key=linear(tensors, "visual.attnpool.k_proj", wide, wide),
+        value=linear(tensors, "visual.attnpool.v_proj", wide, wide),
+        out=linear(tensors, "visual.attnpool.c_proj", config.embedding_dim, wide),
+    )
+
+
+def _bottleneck(
+    tensors: TensorStore, name: str, into: int, planes: int, stride: int
+) -> weights.Bottleneck:
+    out = planes * _EXPANSION
+    shortcut = None
+    if stride > 1 or into != out:
+        shortcut = _convolution(
+            tensors, f"{name}.downsample.0", f"{name}.downsample.1", (out, into, 1, 1)
+        )
+    return weights.Bottleneck(
+        stride=stride,
+        convolutions=(
+            _convolution(tensors, f"{name}.conv1", f"{name}.bn1", (planes, into, 1, 1)),
+            _convolution(tensors, f"{name}.conv2", f"{name}.bn2", (planes, planes, 3, 3)),
+            _convolution(tensors, f"{name}.conv3", f"{name}.bn3", (out, planes, 1, 1)),
+        ),
+        shortcut=shortcut,
+    )
+
+
+def _convolution(
+    tensors: TensorStore, name: str, norm: str, shape: tuple[int, int, int, int]
+) -> weights.Convolution:
+    width = shape[:1]
+    return weights.Convolution(
+        weight=tensors.get(f"{name}.weight", shape),
+        scale=tensors.get(f"{norm}.weight", width),
+        bias=tensors.get(f"{norm}.bias", width),
+        mean=tensors.get(f"{norm}.running_mean", width),
+        variance=tensors.get(f"{norm}.running_var", width),
+        epsilon=_EPSILON,
+    )

@@ -1,0 +1,243 @@
+"""A third route: ready-made ONNX graphs in the Hub's transformers.js layout.
+
+Nothing is exported. The graphs in ``onnx/`` keep all their nodes; at their ends they are given
+what every bundle's graphs have: uint8 pixels or token ids in, unit vectors out.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
+from bareclip.session import Device, make_session
+from bareclip.threads import default_threads
+
+from .checkpoint import Checkpoint
+from .errors import CheckpointError
+from .graph import OUTPUT, ids_input, pixels_input, save
+from .image_recipe import read_image_recipe
+from .layouts import huggingface_siglip
+from .layouts.huggingface_config import (
+    CLIP_TEXT,
+    CLIP_VISION,
+    SIGLIP_TEXT,
+    SIGLIP_VISION,
+    read_text,
+    read_vision,
+)
+from .precisions.products import Surgeon
+from .route import Conversion, Text
+from .text_recipe import read_tokenizer
+
+FOLDER = "onnx"
+GRAPHS = {"vision": f"{FOLDER}/vision_model.onnx", "text": f"{FOLDER}/text_model.onnx"}
+
+_MASK = "attention_mask"
+_INPUTS = {"vision": {"pixel_values"}, "text": {"input_ids", _MASK}}
+# By model type. CLIP's pooler_output is what comes before the projection.
+_OUTPUTS = {
+    "clip": {"vision": "image_embeds", "text": "text_embeds"},
+    "siglip": {"vision": "pooler_output", "text": "pooler_output"},
+}
+
+
+def convert(checkpoint: Checkpoint, scale: float | None, bias: float | None) -> Conversion:
+    """Prepares a folder of ready-made graphs.
+
+    Args:
+        checkpoint: With config.json, the processor's and the tokenizer's files, and ``onnx/``.
+        scale, bias: logit_scale and logit_bias of the model, which such folders do not hold.
+            Without a scale CLIP has the logarithm of 100, where its training ends.
+
+    Raises:
+        CheckpointError: No graphs, of another model type, or with inputs or outputs that are
+            unknown; or a SigLIP without its scale and bias.
+    """
+    graphs = {
+        tower: checkpoint.folder / name
+        for tower, name in GRAPHS.items()
+        if (checkpoint.folder / name).is_file()
+    }
+    if not graphs:
+        raise CheckpointError(
+            f"{checkpoint.name} has neither {' nor '.join(GRAPHS.values())}; quantized variants "
+            "beside them are not taken: bareclip quantize makes them, from these"
+        )
+    kind = str(checkpoint.config.get("model_type")).removesuffix("_model").partition("_")[0]
+    if kind not in _OUTPUTS:
+        raise CheckpointError(
+            f"{checkpoint.config_path} has model_type {checkpoint.config.get('model_type')!r}; "
+            f"we import {', '.join(_OUTPUTS)}"
+        )
+    image = _image(checkpoint, kind) if "vision" in graphs else None
+    text = _text(checkpoint, kind) if "text" in graphs else None
+    ends: dict[str, ImageRecipe | TextRecipe] = {}
+    if image is not None:
+        ends["vision"] = image
+    if text is not None:
+        ends["text"] = text.recipe
+    towers = {
+        tower: _Graph.open(path, tower, _OUTPUTS[kind][tower], ends[tower])
+        for tower, path in graphs.items()
+    }
+    return Conversion(
+        architecture=f"ready-made {kind}",
+        exporter="ready-made graphs",
+        embedding_dim=next(iter(towers.values())).width(),
+        scoring=_scoring(checkpoint, kind, scale, bias),
+        image=image,
+        text=text,
+        write={tower: graph.write for tower, graph in towers.items()},
+        reference={tower: graph.reference() for tower, graph in towers.items()},
+        reference_name="the ready-made graph",
+    )
+
+
+def _image(checkpoint: Checkpoint, kind: str) -> ImageRecipe:
+    size = read_vision(checkpoint, SIGLIP_VISION if kind == "siglip" else CLIP_VISION).image_size
+    processor = "SiglipImageProcessor" if kind == "siglip" else "CLIPImageProcessor"
+    return read_image_recipe(checkpoint, size, processor)
+
+
+def _text(checkpoint: Checkpoint, kind: str) -> Text:
+    config = read_text(checkpoint, SIGLIP_TEXT if kind == "siglip" else CLIP_TEXT)
+    if kind == "siglip":
+        made = huggingface_siglip.tokenizer(checkpoint, config)
+    else:
+        made = read_tokenizer(checkpoint, config.context_length, config.vocabulary, config.end_id)
+    return Text(*made, config.vocabulary)
+
+
+def _scoring(checkpoint: Checkpoint, kind: str, scale: float | None, bias: float | None) -> Scoring:
+    if kind == "clip":
+        return Scoring("softmax", math.log(100) if scale is None else scale, bias or 0.0)
+    if scale is None or bias is None:
+        raise CheckpointError(
+            f"{checkpoint.name} does not hold SigLIP's scale and bias: give --logit-scale and "
+            "--logit-bias, which are tensors of those names in the original's model.safetensors"
+        )
+    return Scoring("sigmoid", scale, bias)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A ready-made graph.
+
+    Attributes:
+        output: The one that is embedded to.
+        recipe: What is to become its input.
+    """
+
+    path: Path
+    output: str
+    recipe: ImageRecipe | TextRecipe
+    inputs: tuple[str, ...]
+
+    @classmethod
+    def open(
+        cls, path: Path, tower: str, output: str, recipe: ImageRecipe | TextRecipe
+    ) -> "_Graph":
+        graph = ir.load(path).graph
+        inputs = tuple(str(value.name) for value in graph.inputs)
+        outputs = [value.name for value in graph.outputs]
+        unknown = set(inputs) - _INPUTS[tower]
+        if unknown or output not in outputs:
+            raise CheckpointError(
+                f"{path} takes {', '.join(inputs)} and gives {', '.join(map(str, outputs))}; it "
+                f"would have to take {' and '.join(sorted(_INPUTS[tower]))}, and to give {output}"
+            )
+        return cls(path, output, recipe, inputs)
+
+    def width(self) -> int:
+        """Of its vectors, as it gives them."""
+        recipe = self.recipe
+        if isinstance(recipe, ImageRecipe):
+            one: NDArray[Any] = np.zeros((1, recipe.size, recipe.size, 3), np.uint8)
+        else:
+            one = np.full((1, recipe.context_length), recipe.end_id)
+        return int(self.reference()(one).shape[1])
+
+    def reference(self) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+        """(a batch) -> (N, D) unit rows, by the graph as it is and its input made in NumPy."""
+        return partial(_run, self.path, self.output, self.recipe)
+
+    def write(self, path: Path) -> None:
+        """Writes it with the ends of a bundle's graph."""
+        model = ir.load(self.path)
+        graph, surgeon = model.graph, Surgeon(model, "import")
+        first = graph[0]
+        given = {str(value.name): value for value in graph.inputs}
+        if isinstance(self.recipe, ImageRecipe):
+            source = pixels_input(self.recipe.size)
+            made = {"pixel_values": _normalise(surgeon, first, source, self.recipe)}
+        else:
+            fixed = self.recipe.fixed_length
+            source = ids_input(self.recipe.context_length if fixed else None)
+            made = {"input_ids": source}
+            if _MASK in self.inputs:
+                made[_MASK] = _mask(surgeon, first, source, self.recipe.end_id)
+        for name, value in given.items():
+            value.replace_all_uses_with(made[name])
+        graph.inputs[:] = [source]
+        embedded = next(value for value in graph.outputs if value.name == self.output)
+        unit = ir.node("LpNormalization", [embedded], {"axis": -1, "p": 2}, name="unit")
+        graph.append(unit)
+        output = unit.outputs[0]
+        output.name, output.dtype = OUTPUT, ir.DataType.FLOAT
+        output.shape = ir.Shape(["batch", self.width()])
+        graph.outputs[:] = [output]
+        surgeon.prune()
+        save(model, path)
+
+
+def _normalise(surgeon: Surgeon, first: ir.Node, pixels: ir.Value, recipe: ImageRecipe) -> ir.Value:
+    """(N, size, size, 3) bytes to (N, 3, size, size) floats, as the processor makes them."""
+    std = np.array(recipe.std)
+    gain = surgeon.constant("pixels.gain", (recipe.scale / std).astype(np.float32))
+    offset = surgeon.constant("pixels.offset", (np.array(recipe.mean) / std).astype(np.float32))
+    x = surgeon.add(first, "Cast", [pixels], {"to": ir.DataType.FLOAT})
+    x = surgeon.add(first, "Mul", [x, gain])
+    x = surgeon.add(first, "Sub", [x, offset])
+    return surgeon.add(first, "Transpose", [x], {"perm": [0, 3, 1, 2]})
+
+
+def _mask(surgeon: Surgeon, first: ir.Node, ids: ir.Value, end_id: int) -> ir.Value:
+    """(N, T): 1 up to the first end token, and 0 where a text is filled up."""
+    zero, one, axis = (
+        surgeon.constant(f"mask.{name}", np.asarray(value, np.int64))
+        for name, value in (("zero", 0), ("one", 1), ("axis", 1))
+    )
+    found = surgeon.add(
+        first, "Equal", [ids, surgeon.constant("mask.end", np.asarray(end_id, np.int64))]
+    )
+    found = surgeon.add(first, "Cast", [found], {"to": ir.DataType.INT32})
+    end = surgeon.add(first, "ArgMax", [found], {"axis": 1, "keepdims": 1})
+    length = surgeon.add(first, "Gather", [surgeon.add(first, "Shape", [ids]), axis])
+    places = surgeon.add(first, "Range", [zero, length, one])
+    after = surgeon.add(first, "Greater", [places, end])
+    kept = surgeon.add(first, "Not", [after])
+    return surgeon.add(first, "Cast", [kept], {"to": ir.DataType.INT64})
+
+
+def _run(
+    path: Path, output: str, recipe: ImageRecipe | TextRecipe, batch: NDArray[Any]
+) -> NDArray[np.float64]:
+    session = make_session(path, Device("cpu", required=True), default_threads())
+    feeds: dict[str, NDArray[Any]]
+    if isinstance(recipe, ImageRecipe):
+        values = (batch * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)
+        feeds = {"pixel_values": values.transpose(0, 3, 1, 2).astype(np.float32)}
+    else:
+        feeds = {"input_ids": batch}
+        if _MASK in [value.name for value in session.get_inputs()]:
+            ends = [row.tolist().index(recipe.end_id) for row in batch]
+            feeds[_MASK] = (np.arange(batch.shape[1]) <= np.array(ends)[:, None]).astype(np.int64)
+    vectors: NDArray[np.float64] = session.run([output], feeds)[0].astype(np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,0 +1,103 @@
+"""The arithmetic of forward passes: arrays in, arrays out."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bareclip.bundle import ImageRecipe
+
+from ..tensors import TensorStore
+
+Array = NDArray[np.float64]
+
+
+class Weights:
+    """A checkpoint's tensors in float64, and the layers that are named after them."""
+
+    def __init__(self, tensors: TensorStore) -> None:
+        self._tensors = tensors.tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def __getitem__(self, name: str) -> Array:
+        return self._tensors[name].float64()
+
+    def rows(self, name: str, ids: NDArray[np.int64]) -> Array:
+        """Of a table that is large: only those that are looked up are widened."""
+        return self._tensors[name].read()[ids].astype(np.float64)
+
+    def norm(self, x: Array, name: str, epsilon: float) -> Array:
+        """Layer normalisation over the last axis."""
+        centred = x - x.mean(axis=-1, keepdims=True)
+        variance = (centred**2).mean(axis=-1, keepdims=True)
+        return centred / np.sqrt(variance + epsilon) * self[f"{name}.weight"] + self[f"{name}.bias"]
+
+    def linear(self, x: Array, name: str) -> Array:
+        return product(x, self[f"{name}.weight"].T) + self[f"{name}.bias"]
+
+
+def product(x: Array, matrix: Array) -> Array:
+    """X @ matrix, as one of two dimensions: NumPy multiplies a stack many times slower."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], -1)
+
+
+def attention(query: Array, key: Array, value: Array, heads: int, mask: Array | None) -> Array:
+    """Of (N, Q, W) to (N, T, W), before the projection that follows."""
+
+    def split(x: Array) -> Array:
+        return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+    cut = split(query)
+    logits = cut @ split(key).swapaxes(2, 3) / math.sqrt(cut.shape[3])
+    if mask is not None:
+        logits = logits + mask
+    weights = np.exp(logits - logits.max(axis=3, keepdims=True))
+    weights /= weights.sum(axis=3, keepdims=True)
+    return (weights @ split(value)).transpose(0, 2, 1, 3).reshape(query.shape)
+
+
+def normalised(pixels: NDArray[np.uint8], recipe: ImageRecipe) -> Array:
+    """(N, H, W, 3) uint8 -> (N, H, W, 3), as an image processor would hand it on."""
+    return (pixels * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)
+
+
+def patches(values: Array, kernel: Array) -> Array:
+    """(N, size, size, 3) and (W, 3, side, side) -> (N, patches, W), row by row."""
+    side = kernel.shape[2]
+    grid = values.shape[1] // side
+    cut = values[:, : grid * side, : grid * side].reshape(len(values), grid, side, grid, side, 3)
+    tokens = np.einsum("nyixjc,wcij->nyxw", cut, kernel, optimize=True)
+    return tokens.reshape(len(values), grid * grid, -1)
+
+
+def causal_mask(length: int) -> Array:
+    return np.triu(np.full((length, length), -np.inf), k=1)
+
+
+def unit(x: Array) -> Array:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def _quick_gelu(x: Array) -> Array:
+    # exp of -|x| cannot overflow; the two branches are one function.
+    small = np.exp(-np.abs(1.702 * x))
+    gate: Any = np.where(x >= 0, 1, small) / (1 + small)
+    return x * gate
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _gelu(x: Array) -> Array:
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+# By transformers' names.
+ACTIVATIONS = {"quick_gelu": _quick_gelu, "gelu": _gelu, "gelu_pytorch_tanh": _gelu_tanh}

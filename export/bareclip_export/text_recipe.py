@@ -1,0 +1,229 @@
+"""The tokenizer of a checkpoint and how the runtime is to use it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from bareclip.bundle import CleanUp, TextRecipe
+
+from .checkpoint import Checkpoint
+from .clip_bpe import clip_bpe, parse_merges
+from .errors import CheckpointError
+from .sentencepiece_model import read_sentencepiece
+
+# transformers' classes that do what their tokenizer.json says, and nothing before it.
+_PLAIN = (
+    "CLIPTokenizer",
+    "GemmaTokenizer",
+    "PreTrainedTokenizer",
+    "T5Tokenizer",
+    "XLMRobertaTokenizer",
+)
+
+
+def read_tokenizer(
+    checkpoint: Checkpoint, context_length: int, vocabulary: int, end_id: int | None
+) -> tuple[tokenizers.Tokenizer, TextRecipe]:
+    """CLIP's tokenizer in Hugging Face's form, of a tower that pools the end token.
+
+    Args:
+        checkpoint: With tokenizer.json, or vocab.json and merges.txt.
+        context_length: Most tokens a text.
+        vocabulary: Rows of the token table.
+        end_id: What the model pools; None where that is the highest id of a text.
+
+    Raises:
+        CheckpointError: No tokenizer, or it is damaged, has ids beyond the token table, or
+            ends a text with another token than ``end_id``.
+    """
+    folder = checkpoint.folder
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
+    else:
+        tokenizer = _converted(folder, *_vocabulary(checkpoint), "<|startoftext|>", "<|endoftext|>")
+    end = _end(tokenizer, folder, vocabulary, fewest=2)
+    # Verification could not see this: every text would pool its first token, in both.
+    if end_id is not None and end_id != end:
+        raise CheckpointError(
+            f"config.json of {folder} says texts end with token {end_id}, its "
+            f"tokenizer ends them with {end}: set eos_token_id of text_config to {end}"
+        )
+    # The end token itself fills a batch up: nothing after the first one is looked at,
+    # whichever way the end is found.
+    return tokenizer, TextRecipe(context_length, end, end, fixed_length=False, clean_up=())
+
+
+def read_openai_tokenizer(
+    checkpoint: Checkpoint, context_length: int, vocabulary: int, clean_up: Sequence[CleanUp]
+) -> tuple[tokenizers.Tokenizer, TextRecipe]:
+    """CLIP's tokenizer in OpenAI's form, which OpenCLIP has inside its own package.
+
+    Its vocabulary and merges are those of Hugging Face's; texts are cleaned before it, and
+    its start and end token go by other names within a text.
+
+    Args:
+        checkpoint: With tokenizer.json, or vocab.json and merges.txt.
+        context_length: Most tokens a text.
+        vocabulary: Rows of the token table.
+        clean_up: Steps before it.
+
+    Raises:
+        CheckpointError: No tokenizer, or not CLIP's, or damaged, or it does not belong to a
+            token table of that many rows.
+    """
+    tokenizer = _converted(
+        checkpoint.folder, *_vocabulary(checkpoint), "<start_of_text>", "<end_of_text>"
+    )
+    end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=2)
+    if end != max(tokenizer.get_vocab().values()):
+        raise CheckpointError(
+            f"the end token {end} of the tokenizer in {checkpoint.folder} is not its highest id, "
+            "which the model pools: it is not CLIP's"
+        )
+    recipe = TextRecipe(context_length, end, end, fixed_length=False, clean_up=tuple(clean_up))
+    return tokenizer, recipe
+
+
+def read_own_tokenizer(
+    checkpoint: Checkpoint,
+    context_length: int,
+    vocabulary: int,
+    clean_up: Sequence[CleanUp],
+    fixed_length: bool,
+) -> tuple[tokenizers.Tokenizer, TextRecipe]:
+    """A tokenizer that is not CLIP's, as its tokenizer.json has it.
+
+    Args:
+        checkpoint: With tokenizer.json, and what pads a text in tokenizer_config.json.
+        context_length: Most tokens a text.
+        vocabulary: Rows of the token table.
+        clean_up: Steps before it.
+        fixed_length: Whether the tower also looks at what pads a text.
+
+    Raises:
+        CheckpointError: No tokenizer, or it is damaged, has ids beyond the token table, or
+            names no padding.
+    """
+    path, pieces = (checkpoint.folder / name for name in ("tokenizer.json", "spiece.model"))
+    # transformers' SiglipTokenizer reads the latter, whatever else is there.
+    if pieces.is_file() and tokenizer_class(checkpoint) == "SiglipTokenizer":
+        tokenizer = read_sentencepiece(pieces, "</s>")
+    elif path.is_file():
+        tokenizer = load_tokenizer(path)
+    else:
+        raise CheckpointError(
+            f"{checkpoint.name} has no tokenizer.json; where transformers and sentencepiece are "
+            "installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes one"
+        )
+    end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
+    pad = _padding(checkpoint, tokenizer) if fixed_length else end
+    recipe = TextRecipe(context_length, pad, end, fixed_length, tuple(clean_up))
+    return tokenizer, recipe
+
+
+def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """A tokenizer.json, without the padding and truncation it may ask for.
+
+    Raises:
+        CheckpointError: It is none.
+    """
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"cannot read the tokenizer in {path.parent}: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def tokenizer_class(checkpoint: Checkpoint) -> str:
+    """The class that transformers takes for the checkpoint's tokenizer, slow and fast alike.
+
+    A file that names none is taken to mean what tokenizer.json does, and nothing before it.
+
+    Raises:
+        CheckpointError: One of which it is unknown what it does to a text.
+    """
+    config = checkpoint.json("tokenizer_config.json") or {}
+    named = str(config.get("tokenizer_class") or "PreTrainedTokenizer")
+    name = named.removesuffix("Fast")
+    if name not in (*_PLAIN, "SiglipTokenizer"):
+        raise CheckpointError(
+            f"{checkpoint.folder}/tokenizer_config.json has the unknown tokenizer_class "
+            f"{named!r}; known are {', '.join(_PLAIN)} and SiglipTokenizer"
+        )
+    return name
+
+
+def _padding(checkpoint: Checkpoint, tokenizer: tokenizers.Tokenizer) -> int:
+    """The id that fills a text up."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = (checkpoint.json(name) or {}).get("pad_token")
+        content = token.get("content") if isinstance(token, dict) else token
+        if isinstance(content, str):
+            pad: int | None = tokenizer.token_to_id(content)
+            if pad is not None:
+                return pad
+            raise CheckpointError(
+                f"{checkpoint.folder / name} pads with {content!r}, a token that its "
+                "tokenizer.json does not have"
+            )
+    raise CheckpointError(
+        f"{checkpoint.folder} says nowhere what pads a text: neither tokenizer_config.json nor "
+        "special_tokens_map.json has a pad_token"
+    )
+
+
+def _end(tokenizer: tokenizers.Tokenizer, folder: Path, vocabulary: int, fewest: int) -> int:
+    """The id that ends every text; checks that the tokenizer fits the token table."""
+    empty: list[int] = tokenizer.encode("").ids
+    if len(empty) < fewest:
+        around = "start and end token around" if fewest == 2 else "end token after"
+        raise CheckpointError(f"the tokenizer in {folder} puts no {around} a text")
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= vocabulary:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has ids up to {largest}, the model's "
+            f"token table {vocabulary} rows: they do not belong together"
+        )
+    return empty[-1]
+
+
+def _vocabulary(checkpoint: Checkpoint) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """CLIP's tokens and merges, from whichever files hold them."""
+    model = (checkpoint.json("tokenizer.json") or {}).get("model")
+    vocab = checkpoint.json("vocab.json")
+    merges_path = checkpoint.folder / "merges.txt"
+    if isinstance(model, dict):
+        if model.get("type") != "BPE" or model.get("end_of_word_suffix") != "</w>":
+            raise CheckpointError(
+                f"the tokenizer in {checkpoint.folder} is a {model.get('type')!r} model with the "
+                f"word ending {model.get('end_of_word_suffix')!r}, not CLIP's; take tokenizer.json "
+                "from openai/clip-vit-large-patch14"
+            )
+        return model["vocab"], parse_merges(model["merges"])
+    if vocab is not None and merges_path.is_file():
+        lines: list[Any] = merges_path.read_text(encoding="utf-8").splitlines()
+        return vocab, parse_merges(lines)
+    raise CheckpointError(
+        f"{checkpoint.name} has no tokenizer: neither tokenizer.json nor vocab.json and "
+        "merges.txt; take them from the model this one was trained from"
+        + (
+            ", for CLIP's own from openai/clip-vit-large-patch14"
+            if checkpoint.layout == "open_clip"
+            else ""
+        )
+    )
+
+
+def _converted(
+    folder: Path, vocab: dict[str, int], merges: list[tuple[str, str]], start: str, end: str
+) -> tokenizers.Tokenizer:
+    try:
+        return clip_bpe(vocab, merges, start, end)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"cannot read the tokenizer in {folder}: {error}") from error

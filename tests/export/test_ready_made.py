@@ -1,0 +1,175 @@
+"""bareclip import: folders in the Hub's transformers.js layout, made here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from benchmarks import seeded_siglip
+from benchmarks.seeded import SIZES, write_checkpoint
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import bareclip
+from bareclip.bundle import Bundle
+from bareclip_export.errors import CheckpointError
+from bareclip_export.export import import_graphs
+from bareclip_export.precisions.quantize import Data, quantize
+from tests.runtime.test_cli import run
+from tests.variants import TEXTS, batch
+
+WIDTH, OUT = 64, 20
+
+
+def weights(*shape: int) -> onnx.TensorProto:
+    rng = np.random.default_rng(shape)
+    array = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+    return numpy_helper.from_array(array.astype(np.float32), f"w{'x'.join(map(str, shape))}")
+
+
+def write_graph(
+    path: Path, inputs: dict[str, Any], nodes: list[Any], constants: list[Any], outputs: list[str]
+) -> None:
+    """At opset 14, as the Hub's folders have."""
+    types = {"pixel_values": TensorProto.FLOAT}
+    values = [
+        helper.make_tensor_value_info(name, types.get(name, TensorProto.INT64), shape)
+        for name, shape in inputs.items()
+    ]
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    graph = helper.make_graph(nodes, path.stem, values, given, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    path.parent.mkdir(exist_ok=True)
+    onnx.save(model, path)
+
+
+def write_vision(folder: Path, output: str = "image_embeds") -> None:
+    kernel, hidden, last = weights(WIDTH, 3, 8, 8), weights(WIDTH, WIDTH), weights(WIDTH, OUT)
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["pixel_values", kernel.name], ["patches"], strides=[8, 8]),
+        node("Relu", ["patches"], ["active"]),
+        node("ReduceMean", ["active"], ["pooled"], axes=[2, 3], keepdims=0),
+        node("MatMul", ["pooled", hidden.name], ["last_hidden_state"]),
+        node("MatMul", ["last_hidden_state", last.name], [output]),
+    ]
+    shape = ["batch_size", "num_channels", "height", "width"]
+    write_graph(
+        folder / "onnx" / "vision_model.onnx",
+        {"pixel_values": shape},
+        nodes,
+        [kernel, hidden, last],
+        ["last_hidden_state", output],
+    )
+
+
+def write_text(
+    folder: Path, vocabulary: int, output: str = "text_embeds", mask: bool = True
+) -> None:
+    """The mean of the tokens that the mask keeps, so that a wrong mask is seen."""
+    table, last = weights(vocabulary, WIDTH), weights(WIDTH, OUT)
+    node = helper.make_node
+    axis = numpy_helper.from_array(np.array([2]), "axis")
+    kept = "attention_mask" if mask else "input_ids"
+    nodes = [
+        node("Gather", [table.name, "input_ids"], ["tokens"]),
+        node("Cast", [kept], ["kept"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["kept", "axis"], ["column"]),
+        node("Mul", ["tokens", "column"], ["masked"]),
+        node("ReduceSum", ["masked", "one"], ["sum"], keepdims=0),
+        node("MatMul", ["sum", last.name], [output]),
+    ]
+    one = numpy_helper.from_array(np.array([1]), "one")
+    shape = ["batch_size", "sequence_length"]
+    names = ["input_ids", "attention_mask"] if mask else ["input_ids"]
+    path = folder / "onnx" / "text_model.onnx"
+    write_graph(path, dict.fromkeys(names, shape), nodes, [table, last, axis, one], [output])
+
+
+def source_answers(
+    folder: Path, tower: str, output: str, feeds: dict[str, NDArray[Any]]
+) -> NDArray[np.float64]:
+    session = onnxruntime.InferenceSession(str(folder / "onnx" / f"{tower}_model.onnx"))
+    vectors = session.run([output], feeds)[0].astype(np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """CLIP's: float NCHW in, vectors of any length out, an attention mask."""
+    made = write_checkpoint(tmp_path / "clip")
+    (made / "model.safetensors").unlink()
+    write_vision(made)
+    write_text(made, json.loads((made / "config.json").read_text())["text_config"]["vocab_size"])
+    return made
+
+
+def test_a_folder_answers_as_its_graphs_do(folder: Path, tmp_path: Path) -> None:
+    bundle = import_graphs(str(folder), tmp_path / "bundle")
+    clip = bareclip.load(tmp_path / "bundle")
+    images = batch(SIZES["tiny"].image, 4)
+    image = bundle.image_recipe()
+    values = (images / 255 - np.array(image.mean)) / np.array(image.std)
+    given = values.transpose(0, 3, 1, 2).astype(np.float32)
+    wanted = source_answers(folder, "vision", "image_embeds", {"pixel_values": given})
+    np.testing.assert_allclose(clip.embed_images(list(images)), wanted, atol=1e-5)
+    assert clip._tokenizer is not None
+    for text in TEXTS:
+        ids = np.array(clip._tokenizer.encode([text], truncate=True))
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        wanted = source_answers(folder, "text", "text_embeds", feeds)
+        np.testing.assert_allclose(clip.embed_texts([text]), wanted, atol=1e-5)
+    assert bundle.source.exporter.endswith("ready-made graphs")
+    assert bundle.scoring.logit_scale == pytest.approx(np.log(100))
+    for tower in bundle.precisions["fp32"].values():
+        assert tower.parity is not None
+        assert tower.parity.max_difference < 1e-6
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_it_is_quantized_as_ours_are(folder: Path, tmp_path: Path, precision: str) -> None:
+    bundle = import_graphs(str(folder), tmp_path / "bundle")
+    found = quantize(bundle, precision, Data([], []), force=True).fidelity[precision]
+    for tower in found.towers.values():
+        assert tower.mean_cosine > 0.97
+        assert tower.batch_difference <= 1e-6
+
+
+def test_one_graph_makes_a_bundle_of_one_tower(folder: Path, tmp_path: Path) -> None:
+    (folder / "onnx" / "text_model.onnx").unlink()
+    assert import_graphs(str(folder), tmp_path / "bundle").towers == ("vision",)
+
+
+def test_siglip_wants_its_scale_and_bias(tmp_path: Path) -> None:
+    folder = seeded_siglip.write_checkpoint(tmp_path / "siglip")
+    vocabulary = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
+    write_vision(folder, "pooler_output")
+    write_text(folder, vocabulary, "pooler_output", mask=False)
+    with pytest.raises(CheckpointError, match="does not hold SigLIP's scale and bias: give --logi"):
+        import_graphs(str(folder), tmp_path / "bundle")
+    made = tmp_path / "bundle"
+    run("import", folder, "-o", made, "--logit-scale", "4.7", "--logit-bias", "-12.9")
+    bundle = Bundle.read(made)
+    assert bundle.scoring == bareclip.bundle.Scoring("sigmoid", 4.7, -12.9)
+    assert bundle.text_recipe().fixed_length
+
+
+def test_what_cannot_be_imported(folder: Path, tmp_path: Path) -> None:
+    def refusal() -> str:
+        with pytest.raises(CheckpointError) as caught:
+            import_graphs(str(folder), tmp_path / "bundle")
+        assert not (tmp_path / "bundle").exists()
+        return str(caught.value)
+
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "chinese_clip"}))
+    assert "has model_type 'chinese_clip'; we import clip, siglip" in refusal()
+    (folder / "config.json").write_text(json.dumps(config))
+    write_vision(folder, "logits")
+    assert "gives last_hidden_state, logits; it would have to take pixel_values" in refusal()
+    for graph in (folder / "onnx").iterdir():
+        graph.rename(graph.with_name(graph.name.replace(".onnx", "_quantized.onnx")))
+    assert "neither onnx/vision_model.onnx nor onnx/text_model.onnx; quantized" in refusal()

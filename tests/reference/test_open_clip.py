@@ -1,0 +1,69 @@
+"""Live against open_clip 3.3 on the same folders, which it loads by itself and strictly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.seeded_open_clip import CONFIGS, write_checkpoint
+from PIL import Image
+
+import bareclip
+from bareclip.preprocess import pixels
+from bareclip_export.export import export
+from tests.variants import SHAPES, picture
+
+from .conftest import Corpus
+from .open_clip_oracle import OpenClip, openai_tokenizer
+from .test_transformers import AWKWARD, show
+
+pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
+
+# Between them: both roundings of the crop are seen, both interpolations, both ways to resize.
+PREPROCESS = {
+    "tiny": {"resize_mode": "squash", "interpolation": "bilinear"},
+    "tiny-quickgelu": {
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+        "mean": [0.1, 0.5, 1],
+    },
+    "ViT-B-16-SigLIP": {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    },
+}
+SMALL = [name for name in CONFIGS if name.startswith("tiny") and name != "tiny-siglip"]
+MARKUP = ["a <end_of_text> inside <START_OF_TEXT>", "&amp;lt;b&amp;gt; snake_case, (odd)", "ÃƒÂ©"]
+
+
+@pytest.mark.parametrize("name", [*SMALL, "ViT-B-32", "RN50", "RN101", "RN50x4", "ViT-B-16-SigLIP"])
+def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str) -> None:
+    own = "hf_tokenizer_name" in CONFIGS[name]["text_cfg"]
+    tokenizer = None if own else openai_tokenizer()
+    folder = write_checkpoint(
+        tmp_path / "checkpoint", name, PREPROCESS.get(name), tokenizer=tokenizer
+    )
+    oracle = OpenClip.load(folder)
+    bundle = export(str(folder), tmp_path / name)
+    clip = bareclip.load(tmp_path / name, reading="as_stored")
+    assert bundle.image is not None
+    for image in [picture(*shape) for shape in SHAPES] + [Image.open(p) for p in corpus.images]:
+        found = pixels(image, bundle.image, "as_stored")
+        np.testing.assert_array_equal(found, oracle.pixels(image), err_msg=str(image.size))
+    texts = [*AWKWARD, *MARKUP, *corpus.texts]
+    assert clip._tokenizer is not None
+    for text, ids in zip(texts, clip._tokenizer.encode(texts, truncate=True), strict=True):
+        wanted = oracle.ids(text)
+        assert ids == wanted[: len(ids)], text
+        assert set(wanted[len(ids) :]) <= {0, clip._tokenizer.recipe.pad_id}
+    images = [*corpus.images[::6]]
+    wanted_images, wanted_texts = oracle.embed_images(images), oracle.embed_texts(texts[::5])
+    show(tmp_path / name, f"{len(images)} images", clip.embed_images(images), wanted_images)
+    show(tmp_path / name, f"{len(texts[::5])} texts", clip.embed_texts(texts[::5]), wanted_texts)
+    np.testing.assert_allclose(clip.embed_images(images), wanted_images, atol=1e-5)
+    np.testing.assert_allclose(clip.embed_texts(texts[::5]), wanted_texts, atol=1e-5)
+    scale, bias = oracle.model.logit_scale, oracle.model.logit_bias
+    assert bundle.scoring.logit_scale == pytest.approx(scale.item())
+    assert bundle.scoring.function == ("softmax" if bias is None else "sigmoid")
+    assert bundle.scoring.logit_bias == (0 if bias is None else bias.item())
