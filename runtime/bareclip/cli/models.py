@@ -23,7 +23,7 @@ class KnownModel:
         image: Pixels a side.
         width: Of a vector.
         context: Tokens a text.
-        license: As its model card states it; for OpenAI's, as openai/CLIP does.
+        license: As its model card was seen to state it; None where it was not looked at.
         imagenet: Zero-shot top-1 in percent, by ``SOURCE``.
     """
 
@@ -33,7 +33,7 @@ class KnownModel:
     image: int
     width: int
     context: int
-    license: str
+    license: str | None
     imagenet: float
 
     @property
@@ -42,21 +42,21 @@ class KnownModel:
 
 
 KNOWN = (
-    KnownModel("openai/clip-vit-base-patch32", "CLIP ViT-B/32", 151, 224, 512, 77, "mit", 63.3),
-    KnownModel("openai/clip-vit-base-patch16", "CLIP ViT-B/16", 150, 224, 512, 77, "mit", 68.3),
-    KnownModel("openai/clip-vit-large-patch14", "CLIP ViT-L/14", 428, 224, 768, 77, "mit", 75.5),
+    KnownModel("openai/clip-vit-base-patch32", "CLIP ViT-B/32", 151, 224, 512, 77, None, 63.3),
+    KnownModel("openai/clip-vit-base-patch16", "CLIP ViT-B/16", 150, 224, 512, 77, None, 68.3),
+    KnownModel("openai/clip-vit-large-patch14", "CLIP ViT-L/14", 428, 224, 768, 77, None, 75.5),
     KnownModel(
-        "openai/clip-vit-large-patch14-336", "CLIP ViT-L/14", 428, 336, 768, 77, "mit", 76.6
+        "openai/clip-vit-large-patch14-336", "CLIP ViT-L/14", 428, 336, 768, 77, None, 76.6
     ),
     KnownModel("timm/resnet50_clip.openai", "CLIP RN50", 102, 224, 1024, 77, "mit", 59.8),
     KnownModel("timm/resnet101_clip.openai", "CLIP RN101", 120, 224, 512, 77, "mit", 62.3),
     KnownModel("timm/resnet50x4_clip.openai", "CLIP RN50x4", 178, 288, 640, 77, "mit", 66.3),
     KnownModel(
-        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "OpenCLIP ViT-B/32", 151, 224, 512, 77, "mit", 66.6
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "OpenCLIP ViT-B/32", 151, 224, 512, 77, None, 66.6
     ),
     KnownModel(
         "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
-        "OpenCLIP ViT-B/32", 151, 224, 512, 77, "mit", 69.2,
+        "OpenCLIP ViT-B/32", 151, 224, 512, 77, None, 69.2,
     ),
     KnownModel(
         "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
@@ -64,15 +64,15 @@ KNOWN = (
     ),
     KnownModel(
         "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
-        "OpenCLIP ViT-B/16", 150, 224, 512, 77, "mit", 73.5,
+        "OpenCLIP ViT-B/16", 150, 224, 512, 77, None, 73.5,
     ),
     KnownModel(
         "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
-        "OpenCLIP ViT-L/14", 428, 224, 768, 77, "mit", 79.2,
+        "OpenCLIP ViT-L/14", 428, 224, 768, 77, None, 79.2,
     ),
     KnownModel(
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-        "OpenCLIP ViT-H/14", 986, 224, 1024, 77, "mit", 78.0,
+        "OpenCLIP ViT-H/14", 986, 224, 1024, 77, None, 78.0,
     ),
     KnownModel(
         "apple/DFN2B-CLIP-ViT-B-16", "OpenCLIP ViT-B/16", 150, 224, 512, 77, "apple-amlr", 76.2
@@ -104,7 +104,7 @@ def models(as_json: bool) -> None:
         [
             model.name,
             model.family,
-            model.license,
+            model.license or "see its page",
             *map(str, (model.parameters, model.image, model.width, model.context, model.imagenet)),
         ]
         for model in KNOWN

@@ -40,13 +40,7 @@ class Graph:
         Raises:
             StoreError: usearch is not installed.
         """
-        try:
-            from usearch.index import Index
-        except ImportError as error:
-            raise StoreError(
-                f"approximate search needs usearch ({error}): pip install 'bareclip[ann]'"
-            ) from error
-        index = Index(
+        index = import_usearch()(
             ndim=matrix.state.width,
             metric="ip",
             dtype=_TYPE,
@@ -75,6 +69,21 @@ class Graph:
         """Ids of about the ``count`` nearest, ascending; all of them live."""
         keys = self._index.search(query.astype(np.float32), count).keys
         return np.sort(np.asarray(keys).astype(np.int64))
+
+
+def import_usearch() -> Any:
+    """The class of usearch's indexes.
+
+    Raises:
+        StoreError: It is not installed.
+    """
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise StoreError(
+            f"approximate search needs usearch ({error}): pip install 'bareclip[ann]'"
+        ) from error
+    return Index
 
 
 def _update(index: Any, matrix: Matrix) -> None:

@@ -20,7 +20,7 @@ from . import matrix as matrices
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
-from .graph import Graph
+from .graph import Graph, import_usearch
 from .matrix import Matrix
 from .query import Query, file_key, query_rows, unit_rows
 from .store import Store
@@ -231,6 +231,8 @@ class Index:
         """As ``search``, for several queries in one pass over the vectors."""
         if k < 0:
             raise VectorError(f"k is {k}; it must be 0 or more")
+        if approximate:
+            import_usearch()
         rows = query_rows(queries, self._clip, self.made_by.width)
         with self._lock, self._store.reading():
             matrix = self._current_matrix()
