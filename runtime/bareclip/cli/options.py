@@ -58,7 +58,9 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="One the bundle has, such as int8; or one a tower: vision=int8,text=fp32.",
     )
-    @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+    @click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or cuda:N,M."
+    )
     @click.option("--threads", type=int, help="Default: the cores and quota this process has.")
     @click.option(
         "--read",
