@@ -67,7 +67,8 @@ def _kept(model: ir.Model) -> set[ir.Node]:
     """The nodes that stay float32.
 
     Those are a product of bytes with what follows it up to the first layer normalisation,
-    and all that follows the last product.
+    all that follows the last product, and what finds the end token: half precision does not
+    hold token ids.
     """
     first = [product.node for product in find_products(model) if product.bytes() is not None]
     kept = {cast for node in first if (cast := node.inputs[0].producer()) is not None}  # type: ignore[union-attr]
@@ -77,6 +78,9 @@ def _kept(model: ir.Model) -> set[ir.Node]:
         if node.op_type != "LayerNormalization":
             kept.add(node)
             waiting += [use.node for value in node.outputs for use in value.uses()]
+    places = [node for node in model.graph if node.op_type == "ArgMax"]
+    kept |= {cast for node in places if (cast := node.inputs[0].producer()) is not None}  # type: ignore[union-attr]
+    kept |= {*places}
     makers = [value.producer() for value in model.graph.outputs]
     while makers:
         maker = makers.pop()
