@@ -87,7 +87,8 @@ class Installation:
         if self.cuda and driver.cuda < _numbers(self.cuda)[:1]:
             return [
                 f"the driver {driver.version or ''} runs CUDA {driver.cuda[0]}.{driver.cuda[1]} "
-                f"at most, and this ONNX Runtime needs {self.cuda}: update the driver"
+                f"at most, and this ONNX Runtime needs {self.cuda}: update the driver, or see "
+                "docs/cuda.md for an ONNX Runtime that is older too"
             ]
         if driver.error not in (0, _NO_DEVICE):
             return [f"CUDA does not start, with error {driver.error}: look at nvidia-smi"]

@@ -275,6 +275,14 @@ def test_auto_takes_a_gpu_that_starts_and_warns_of_one_that_does_not(
     assert bareclip.load(bundles["tiny"], device="auto").device == "cpu"  # and no warning
 
 
+def test_a_forked_child_gets_an_error(fake: FakeCuda, graph: Path, pixels: np.ndarray) -> None:
+    tower = on_gpus(graph)
+    tower._process = -1  # as in a child, where the workers do not exist
+    for call in (lambda: tower.run(pixels[:1]), lambda: [*tower.map([pixels[:1]])]):
+        with pytest.raises(bareclip.DeviceError, match="loaded before the process forked"):
+            call()
+
+
 def test_workers_end_with_their_tower(fake: FakeCuda, graph: Path, pixels: np.ndarray) -> None:
     before = threading.active_count()
     tower = on_gpus(graph)
