@@ -128,8 +128,8 @@ def load_libraries() -> list[str]:
         Those that it needs and that are nowhere, in the loader's words.
     """
     ort = import_onnxruntime()
-    if not getattr(ort, "cuda_version", ""):  # a package without CUDA, or one before 1.21
-        return []
+    if not getattr(ort, "cuda_version", "") or not hasattr(ort, "preload_dlls"):
+        return []  # a package without CUDA, or one before 1.21
     said = io.StringIO()
     with contextlib.redirect_stdout(said):  # it prints, and standard output is the answer's
         ort.preload_dlls()

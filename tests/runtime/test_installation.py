@@ -134,15 +134,20 @@ def test_libraries_that_do_not_load_are_told_and_not_printed(
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
-    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", load)
     assert load_libraries() == [
         "libcudart.so.13: cannot open shared object file",
         "libcudnn.so.9: cannot open shared object file",
     ]
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(onnxruntime, "cuda_version", "")
-    assert load_libraries() == []
+    for without in ({"cuda_version": ""}, {"cuda_version": "12.2", "preload_dlls": None}):
+        for name, value in without.items():
+            if value is None:
+                monkeypatch.delattr(onnxruntime, name)
+            else:
+                monkeypatch.setattr(onnxruntime, name, value)
+        assert load_libraries() == []
 
 
 def told() -> dict[str, Any]:
