@@ -58,7 +58,7 @@ def main() -> None:
                 products.append(once)
                 for precision in precisions:
                     whole[precision].append(took[precision])
-    flops = sum(_flops(shape) * count for shape, count in shapes.items())
+    flops = sum(flops_of(shape) * count for shape, count in shapes.items())
     report = {
         "machine": machine(),
         "bundle": bundle.name,
@@ -126,30 +126,8 @@ class Product:
     """One matrix product, alone in a graph."""
 
     def __init__(self, shape: Shape, scratch: Path) -> None:
-        left, right = shape
-        rng = np.random.default_rng(0)
-        self._feeds = {"left": rng.standard_normal(left).astype(np.float32)}
-        values = [
-            ir.Value(name="left", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(left))
-        ]
-        graph = ir.Graph(values, [], nodes=[], opset_imports={"": 18}, name="product")
-        model = ir.Model(graph, ir_version=8)
-        numbers = rng.standard_normal(right).astype(np.float32)
-        if len(right) == 2:  # a weight, which ONNX Runtime packs when it loads
-            operand = Surgeon(model).constant("right", numbers)
-        else:
-            operand = ir.Value(
-                name="right", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(right)
-            )
-            graph.inputs.append(operand)
-            self._feeds["right"] = numbers
-        node = ir.node("MatMul", [values[0], operand])
-        graph.append(node)
-        node.outputs[0].name = "product"
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        graph.outputs.append(node.outputs[0])
-        path = scratch / f"product-{'x'.join(map(str, (*left, 0, *right)))}.onnx"
-        save(model, path)
+        path = scratch / f"product-{'x'.join(map(str, (*shape[0], 0, *shape[1])))}.onnx"
+        self._feeds = write_product(shape, path)
         self._session = make_session(path, CPU, default_threads())
 
     def seconds(self) -> float:
@@ -159,13 +137,51 @@ class Product:
         return time.perf_counter() - started
 
 
+def write_product(
+    shape: Shape, path: Path, dtype: type[np.floating[Any]] = np.float32
+) -> dict[str, NDArray[Any]]:
+    """Writes a graph of one product.
+
+    Args:
+        shape: Of both operands. A matrix on the right is a weight, else it is fed too.
+        path: The ``.onnx`` file.
+        dtype: float32 or float16.
+
+    Returns:
+        What to feed it.
+    """
+    kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+    rng = np.random.default_rng(0)
+    feeds = {}
+
+    def operand(name: str, sizes: tuple[int, ...]) -> ir.Value:
+        feeds[name] = rng.standard_normal(sizes).astype(dtype)
+        graph.inputs.append(ir.Value(name=name, type=kind, shape=ir.Shape(sizes)))
+        return graph.inputs[-1]
+
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 18}, name="product")
+    model = ir.Model(graph, ir_version=8)
+    left, right = shape
+    first = operand("left", left)
+    if len(right) == 2:  # a weight, which ONNX Runtime packs when it loads
+        second = Surgeon(model).constant("right", rng.standard_normal(right).astype(dtype))
+    else:
+        second = operand("right", right)
+    node = ir.node("MatMul", [first, second])
+    graph.append(node)
+    node.outputs[0].name, node.outputs[0].type = "product", kind
+    graph.outputs.append(node.outputs[0])
+    save(model, path)
+    return feeds
+
+
 def _timed(tower: Tower, pixels: NDArray[np.uint8]) -> float:
     started = time.perf_counter()
     tower.run(pixels)
     return time.perf_counter() - started
 
 
-def _flops(shape: Shape) -> int:
+def flops_of(shape: Shape) -> int:
     left, right = shape
     return 2 * int(np.prod(left)) * right[-1]
 

@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,11 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .bundle import TOKENIZER, Bundle
+from .cuda import load_tower
 from .errors import DeviceError
 from .image_input import open_image
+from .installation import import_onnxruntime, package_version
 from .preprocess import pixels
 from .samples import TEXTS, drawn_pixels
-from .session import CUDA, Device, Tower, import_onnxruntime
+from .session import Device, Tower
 from .threads import default_threads
 from .tokenizer import Tokenizer
 from .zero_shot import LabelMatrix
@@ -174,10 +175,7 @@ def machine() -> dict[str, str]:
         "onnxruntime": import_onnxruntime().__version__,
     }
     for package in ("bareclip", "numpy", "pillow", "tokenizers"):
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = "unknown"
+        facts[package] = package_version(package) or "unknown"
     return facts
 
 
@@ -193,7 +191,7 @@ def _case(
     own = default_threads()
 
     def load(tower: str, threads: int) -> Tower:
-        return Tower.load(graphs[tower], device, threads)
+        return load_tower(graphs[tower], device, threads)
 
     def one(name: str) -> Timing:
         tower = load(name, own)
@@ -248,7 +246,7 @@ def _stages(
 
 
 def _devices(precision: str) -> list[Device]:
-    names = ["cpu", *(["cuda"] if CUDA in import_onnxruntime().get_available_providers() else [])]
+    names = ["cpu", *(["cuda"] if Device.parse("auto").on_cuda else [])]
     found = []
     for device in (Device(name, required=True) for name in names):
         try:

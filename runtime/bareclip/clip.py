@@ -1,7 +1,8 @@
 """Clip: a loaded bundle that embeds images and texts and scores them."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, overload
@@ -11,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import similarity as scoring
 from .bundle import TOKENIZER, Bundle
-from .errors import BareclipError, BundleError, ImageError, TextError, VectorError
+from .errors import BareclipError, DeviceError, ImageError, TextError, VectorError
 from .image_input import ImageInput, describe, is_one_image
-from .prepared import load_session
 from .preprocess import Reading, pixels_ahead
 from .results import Failure, Hit, Item, PartialEmbeddings
-from .session import Device, Tower, check_version
+from .session import Device, ProviderOption, Tower
 from .threads import default_threads
 from .tokenizer import Tokenizer
+from .towers import load_towers
 from .zero_shot import Ensemble, LabelMatrix, Prediction, label_matrix, ranked
 
 Vectors = NDArray[np.float32]
@@ -27,6 +28,9 @@ DEMO = Path(__file__).parent / "demo"
 
 IMAGE_BATCH = 8
 TEXT_BATCH = 32
+# A GPU wants more work at once than a CPU: a guess that no GPU has judged yet.
+CUDA_IMAGE_BATCH = 64
+CUDA_TEXT_BATCH = 256
 MAX_THREADS = 1024
 
 
@@ -39,6 +43,7 @@ class Options:
     threads: int | None = None
     reading: Reading = "as_seen"
     cache: bool = True
+    provider_options: Mapping[str, ProviderOption] | None = None
 
 
 def load(
@@ -48,6 +53,7 @@ def load(
     threads: int | None = None,
     reading: Reading = "as_seen",
     cache: bool = True,
+    provider_options: Mapping[str, ProviderOption] | None = None,
 ) -> "Clip":
     """Loads a bundle.
 
@@ -57,23 +63,27 @@ def load(
         precision: One the bundle has: ``"fp32"``, ``"int8"``, ``"int4"``, ``"fp16"``; or one
             a tower, as in ``{"vision": "int8", "text": "fp32"}``. ``"auto"`` is fp16 on CUDA
             where the bundle has it, else fp32, else what the bundle has.
-        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, an error where it cannot be had;
-            ``"auto"`` takes CUDA if it is there. ``Clip.device`` says which it is.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"cuda:N,M"`` to share the work of
+            several GPUs, an error where it cannot be had; ``"auto"`` takes CUDA if it is
+            there, and warns if it is but does not start. ``Clip.device`` says which it is.
         threads: For ONNX Runtime and for decoding; None counts the physical cores this
             process may use and its container's CPU quota.
         reading: How pictures are read: ``"as_seen"`` by a person in a viewer, or
             ``"as_stored"``, as the reference processors do.
         cache: Keep a copy of large towers as this machine's ONNX Runtime wants them, in the
             user's cache, so that later processes start sooner and share their memory.
+        provider_options: For ONNX Runtime's CUDA provider, over ours, such as
+            ``{"gpu_mem_limit": 4 * 1024**3}`` for each tower; docs/cuda.md has more.
 
     Raises:
         BundleError: No bundle there, damaged, or without that precision.
-        DeviceError: No ONNX Runtime, not on that device, or a precision that does not run
-            there: fp16 on the CPU, int8 on CUDA.
+        DeviceError: No ONNX Runtime, not on that device, options that it does not take, or
+            a precision that does not run there: fp16 on the CPU, int8 on CUDA.
     """
     # Not expanduser(), which raises where there is no such user.
     folder = DEMO if bundle is None else Path(os.path.expanduser(bundle)).absolute()  # noqa: PTH111
-    return Clip.load(folder, Options(precision, device, threads, reading, cache))
+    options = Options(precision, device, threads, reading, cache, provider_options)
+    return Clip.load(folder, options)
 
 
 class Clip:
@@ -84,7 +94,7 @@ class Clip:
     Attributes:
         bundle: The bundle's manifest.
         precision: tower -> the precision it runs at.
-        device: ``"cpu"`` or ``"cuda:N"``: where the towers run.
+        device: ``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``: where the towers run.
         threads: For one operator, and for decoding.
     """
 
@@ -114,16 +124,19 @@ class Clip:
         # ONNX Runtime starts as many as it is told, were it a hundred thousand.
         if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
             raise BareclipError(f"threads is {threads!r}; it must be 1 to {MAX_THREADS}, or None")
-        device = Device.parse(options.device)
-        precision = _precisions(bundle, options.precision, device)
-        vision = text = tokenizer = None
-        if (image := bundle.image) is not None:
-            shape = [None, image.size, image.size, 3]
-            vision = _load(bundle, "vision", precision, device, threads, options.cache, shape)
-        if (recipe := bundle.text) is not None:
-            shape = [None, recipe.context_length if recipe.fixed_length else None]
-            text = _load(bundle, "text", precision, device, threads, options.cache, shape)
-            tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, recipe)
+        device = Device.parse(options.device, options.provider_options)
+        wanted = options.precision, threads, options.cache
+        try:
+            precision, towers = load_towers(bundle, device, *wanted)
+        except DeviceError as error:
+            if device.required or not device.on_cuda:
+                raise
+            warnings.warn(f"{error}: this Clip runs on the CPU", RuntimeWarning, stacklevel=3)
+            cpu = Device("cpu", required=False)
+            precision, towers = load_towers(bundle, cpu, *wanted)
+        vision, text, tokenizer = towers.get("vision"), towers.get("text"), None
+        if bundle.text is not None:
+            tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, bundle.text)
         return cls(bundle, vision, text, tokenizer, precision, threads, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -141,6 +154,10 @@ class Clip:
     def reading(self) -> Reading:
         """How pictures are read; see ``load``."""
         return self._options.reading
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.device != "cpu"
 
     @overload
     def embed_images(
@@ -178,24 +195,28 @@ class Clip:
             )
         kept: list[int] = []
         failures: list[Failure] = []
-        batches = [np.empty((0, self.bundle.embedding_dim), np.float32)]
-        batch: list[NDArray[np.uint8]] = []
-        for index, (image, decoded) in enumerate(
-            pixels_ahead(images, recipe, self._options.reading, self.threads, 2 * IMAGE_BATCH)
-        ):
-            if isinstance(decoded, ImageError):
-                if on_error == "raise":
-                    raise decoded
-                failures.append(Failure(index, describe(image), str(decoded)))
-                continue
-            kept.append(index)
-            batch.append(decoded)
-            if len(batch) == IMAGE_BATCH:
-                batches.append(self.embed_pixels(np.stack(batch)))
-                batch.clear()
-        if batch:
-            batches.append(self.embed_pixels(np.stack(batch)))
-        vectors = np.concatenate(batches)
+        size = CUDA_IMAGE_BATCH if self._on_cuda else IMAGE_BATCH
+        reading = self._options.reading
+
+        def batches() -> Iterator[NDArray[np.uint8]]:
+            batch: list[NDArray[np.uint8]] = []
+            read = pixels_ahead(images, recipe, reading, self.threads, 2 * size)
+            for index, (image, decoded) in enumerate(read):
+                if isinstance(decoded, ImageError):
+                    if on_error == "raise":
+                        raise decoded
+                    failures.append(Failure(index, describe(image), str(decoded)))
+                    continue
+                kept.append(index)
+                batch.append(decoded)
+                if len(batch) == size:
+                    yield np.stack(batch)
+                    batch.clear()
+            if batch:
+                yield np.stack(batch)
+
+        none = np.empty((0, self.bundle.embedding_dim), np.float32)
+        vectors = np.concatenate([none, *cast(Tower, self._vision).map(batches())])
         return vectors if on_error == "raise" else PartialEmbeddings(vectors, kept, failures)
 
     def embed_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
@@ -231,8 +252,11 @@ class Clip:
             raise TextError(f"texts must be a list; for one text pass [{texts!r}]")
         ids = tokenizer.encode(list(texts), truncate)
         vectors = np.empty((len(ids), self.bundle.embedding_dim), np.float32)
-        for places, batch in tokenizer.batches(ids, TEXT_BATCH):
-            vectors[places] = tower.run(batch)
+        size = CUDA_TEXT_BATCH if self._on_cuda else TEXT_BATCH
+        batches = [*tokenizer.batches(ids, size)]
+        answers = tower.map(batch for _, batch in batches)
+        for (places, _), rows in zip(batches, answers, strict=True):
+            vectors[places] = rows
         return vectors
 
     def similarity(self, left: ArrayLike, right: ArrayLike) -> Vectors:
@@ -325,54 +349,6 @@ class Clip:
         wanted = self.embed_texts([query]) if text else self.embed_images([query])  # type: ignore[list-item]
         scores = scoring.cosine(wanted, rows)[0]
         return [Hit(items[i], float(scores[i])) for i in scoring.top_k(scores, k)]
-
-
-def _load(
-    bundle: Bundle,
-    name: str,
-    precision: dict[str, str],
-    device: Device,
-    threads: int,
-    cache: bool,
-    shape: Sequence[int | None],
-) -> Tower:
-    """A tower that takes input of that shape."""
-    files = bundle.tower(precision[name], name)
-    check_version(files.onnxruntime, str(bundle.folder / files.graph))
-    if cache and not device.on_cuda:
-        tower = Tower(load_session(bundle.folder, files, threads), device.name)
-    else:
-        tower = Tower.load(bundle.folder / files.graph, device, threads)
-    tower.check(files.graph, [shape], bundle.embedding_dim)
-    return tower
-
-
-def _precisions(bundle: Bundle, wanted: str | Mapping[str, str], device: Device) -> dict[str, str]:
-    """The precision of each tower, which runs on that device."""
-    towers = bundle.towers
-    each = dict.fromkeys(towers, wanted) if isinstance(wanted, str) else dict(wanted)
-    if set(each) != set(towers):
-        raise BundleError(
-            f"precision {wanted!r} must be a name, or one for each of {', '.join(towers)}"
-        )
-    for tower, precision in each.items():
-        if precision == "auto":
-            each[tower] = _automatic(bundle, tower, device)
-        else:
-            bundle.tower(precision, tower)
-            device.check_precision(precision)
-    return each
-
-
-def _automatic(bundle: Bundle, tower: str, device: Device) -> str:
-    order = ("fp16", "fp32", "int4") if device.on_cuda else ("fp32", "int8", "int4")
-    for precision in order:
-        if tower in bundle.precisions.get(precision, {}):
-            return precision
-    raise BundleError(
-        f"{bundle.folder} has no {tower} tower that runs on {device.name}; it has "
-        f"{', '.join(bundle.precisions)}: export it again with --precision fp32"
-    )
 
 
 class Classifier:

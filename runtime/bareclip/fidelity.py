@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import TOKENIZER, Bundle, Fidelity, TowerFidelity
+from .cuda import load_tower
 from .errors import ImageError
 from .preprocess import pixels_ahead
 from .samples import TEXTS, drawn_pixels
-from .session import Device, Tower
+from .session import Device
 from .threads import default_threads
 from .tokenizer import Tokenizer
 
@@ -203,7 +204,7 @@ def shortfalls(precision: str, fidelity: Fidelity) -> list[str]:
 
 def _load(bundle: Bundle, precision: str, tower: str, device: Device) -> Run:
     graph = bundle.folder / bundle.tower(precision, tower).graph
-    return Tower.load(graph, device, default_threads()).run
+    return load_tower(graph, device, default_threads()).run
 
 
 def _embed(run: Run, batches: Sequence[Batch], width: int) -> Vectors:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 from .bundle import TowerFiles
 from .errors import BundleError
-from .session import Device, import_onnxruntime, make_session
+from .installation import import_onnxruntime
+from .session import Device, make_session
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -6,8 +6,8 @@ works, and can say what to install, where it is missing.
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BareclipError, BundleError, DeviceError
+from .installation import CPU, CUDA, find_driver, import_onnxruntime, installation, load_libraries
 
 if TYPE_CHECKING:
     import onnxruntime
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-INSTALL_HINT = "pip install 'bareclip[cpu]', or 'bareclip[gpu]' for CUDA"
+ProviderOption = str | int | float | bool
+
+
+# What ONNX Runtime's CUDA provider is told unless the user says otherwise.
+_CUDA_OPTIONS = {
+    "use_tf32": "0",  # TF32 keeps 10 bits of a product: fp32 would no longer be fp32
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default searches anew for every batch size
+    "arena_extend_strategy": "kSameAsRequested",  # the default doubles what it holds
+}
 
 
 @dataclass(frozen=True)
@@ -29,43 +36,53 @@ class Device:
     """Where sessions run.
 
     Attributes:
-        name: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        name: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"cuda:0,1"``.
         required: False when ONNX Runtime may land on the CPU instead (``"auto"``).
+        options: For ONNX Runtime's CUDA provider, over ours.
     """
 
     name: str
     required: bool
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, requested: str) -> "Device":
+    def parse(
+        cls, requested: str, provider_options: Mapping[str, ProviderOption] | None = None
+    ) -> "Device":
         """Checks a device name against what the installed ONNX Runtime offers.
 
         Args:
-            requested: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            requested: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"cuda:N,M"``.
+            provider_options: For ONNX Runtime's CUDA provider; no other takes any.
 
         Raises:
-            DeviceError: An unknown name, no ONNX Runtime, or CUDA asked for where the
-                installed package has none.
+            DeviceError: An unknown name, no ONNX Runtime, options that cannot be, or CUDA
+                asked for where the installed package has none.
         """
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(requested)):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", str(requested)):
             raise DeviceError(
-                f"device {requested!r} is unknown; it is 'auto', 'cpu', 'cuda' or 'cuda:N'"
+                f"device {requested!r} is unknown; it is 'auto', 'cpu', 'cuda', 'cuda:N', or "
+                "'cuda:N,M' for several GPUs"
             )
-        available = import_onnxruntime().get_available_providers()
+        options = _checked_options(requested, provider_options or {})
+        if requested != "cpu":
+            load_libraries()  # a package may offer CUDA only once they are loaded
+        has_cuda = CUDA in import_onnxruntime().get_available_providers()
         if requested == "auto":
-            return cls("cuda" if CUDA in available else "cpu", required=False)
-        if requested.startswith("cuda") and CUDA not in available:
-            raise DeviceError(
-                f"device {requested!r} needs {CUDA}; the installed ONNX Runtime offers "
-                f"{', '.join(available)}: pip uninstall onnxruntime, then "
-                "pip install 'bareclip[gpu]', or use device='cpu'"
-            )
-        return cls(requested, required=True)
+            driver = find_driver() if has_cuda else None
+            return cls("cuda" if driver and driver.gpus else "cpu", False, options)
+        device = cls(requested, True, options)
+        if len(set(device.gpus)) < len(device.gpus):
+            raise DeviceError(f"device {requested!r} names a GPU twice; name each once")
+        if device.on_cuda and not has_cuda:
+            raise device.failure("cannot be had")
+        return device
 
     @property
-    def index(self) -> str:
-        """Which GPU, as ONNX Runtime counts them."""
-        return self.name.partition(":")[2] or "0"
+    def gpus(self) -> list[int]:
+        """Which GPUs, as CUDA counts them; none on the CPU."""
+        numbers = self.name.partition(":")[2] or "0"
+        return [int(number) for number in numbers.split(",")] if self.on_cuda else []
 
     @property
     def on_cuda(self) -> bool:
@@ -90,18 +107,38 @@ class Device:
             )
 
     def providers(self) -> list[Any]:
-        """What ONNX Runtime is asked for, first choice first."""
+        """What ONNX Runtime is asked for, first choice first; the first GPU where several."""
         if not self.on_cuda:
             return [CPU]
-        # TF32 keeps 10 bits of a product: fp32 on CUDA would no longer be fp32.
-        return [(CUDA, {"device_id": self.index, "use_tf32": "0"}), CPU]
+        return [(CUDA, {"device_id": str(self.gpus[0])} | _CUDA_OPTIONS | dict(self.options)), CPU]
+
+    def failure(self, what: str) -> DeviceError:
+        """The error that says why CUDA cannot be had.
+
+        Args:
+            what: Went wrong, after the device's name.
+        """
+        found = installation().obstacles(self.gpus)
+        why = "; ".join(found) or "nothing that it needs is missing; ONNX Runtime's own message"
+        return DeviceError(f"device {self.name!r} {what}: {why}; or use device='cpu'")
+
+
+def _checked_options(device: str, options: Mapping[str, ProviderOption]) -> dict[str, str]:
+    if options and device == "cpu":
+        raise DeviceError(
+            f"provider_options {sorted(options)} are for CUDA, and device is 'cpu': leave them out"
+        )
+    if "device_id" in options:
+        raise DeviceError("provider_options has device_id; say device='cuda:N' instead")
+    # ONNX Runtime takes strings, and "1" for true.
+    return {name: str(int(v) if isinstance(v, bool) else v) for name, v in options.items()}
 
 
 class Tower:
     """A loaded tower: arrays in, unit vectors out. May be used by many threads at once.
 
     Attributes:
-        device: ``"cpu"`` or ``"cuda:N"``, read back from the session that was made.
+        device: ``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``.
     """
 
     def __init__(self, session: "onnxruntime.InferenceSession", device: str) -> None:
@@ -122,18 +159,8 @@ class Tower:
 
         Raises:
             BundleError: ONNX Runtime cannot load the graph.
-            DeviceError: The session is not on the device that was required.
         """
-        session = make_session(graph, device, threads)
-        # A provider that fails to start is dropped without an error: look again.
-        on_cuda = session.get_providers()[0] == CUDA
-        if device.required and device.on_cuda and not on_cuda:
-            raise DeviceError(
-                f"device {device.name!r} did not start: ONNX Runtime fell back to the CPU; "
-                "see its message above for the library that failed to load, "
-                "or use device='cpu'"
-            )
-        return cls(session, f"cuda:{device.index}" if on_cuda else "cpu")
+        return cls(make_session(graph, device, threads), device.name)
 
     def check(self, graph: str, inputs: Sequence[Sequence[int | None]], width: int) -> None:
         """Holds the graph to what its bundle says of it.
@@ -168,19 +195,36 @@ class Tower:
             DeviceError: Called in a forked child of the process that loaded it.
             BareclipError: ONNX Runtime failed, for want of memory or because of an input.
         """
+        self.check_process()
+        feeds = dict(zip(self._inputs, inputs, strict=True))
+        try:
+            vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this one
+            raise run_error(inputs, error) from error
+        return vectors
+
+    def map(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """Embeds batches in order, each as it comes; raises what ``run`` raises."""
+        return map(self.run, batches)
+
+    def check_process(self) -> None:
+        """Refuses to work in a forked child.
+
+        Raises:
+            DeviceError: This is one, of the process that loaded the tower.
+        """
         if os.getpid() != self._process:
             # The session's thread pool does not exist in the child: run() would hang.
             raise DeviceError(
                 "this Clip was loaded before the process forked; call bareclip.load in the "
                 "child, or start workers with multiprocessing's 'spawn' method"
             )
-        feeds = dict(zip(self._inputs, inputs, strict=True))
-        try:
-            vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
-        except Exception as error:  # ONNX Runtime's exceptions share no base but this one
-            shapes = [value.shape for value in inputs]
-            raise BareclipError(f"ONNX Runtime failed on inputs of {shapes}: {error}") from error
-        return vectors
+
+
+def run_error(inputs: Sequence[NDArray[Any]], error: Exception) -> BareclipError:
+    """What ``run`` raises when ONNX Runtime does."""
+    shapes = [value.shape for value in inputs]
+    return BareclipError(f"ONNX Runtime failed on inputs of {shapes}: {error}")
 
 
 def make_session(
@@ -191,7 +235,7 @@ def make_session(
     optimize: bool = True,
     save_to: Path | None = None,
 ) -> "onnxruntime.InferenceSession":
-    """A session as all of ours are; ``Tower.load`` checks where it landed.
+    """A session as all of ours are, on the device that was asked for.
 
     Args:
         graph: The ``.onnx`` file; its weights lie beside it.
@@ -203,6 +247,7 @@ def make_session(
 
     Raises:
         BundleError: ONNX Runtime cannot load the graph.
+        DeviceError: Nor can it on CUDA, or CUDA does not start.
     """
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -222,53 +267,20 @@ def make_session(
             ("session.save_external_prepacked_constant_initializers", "1"),
         ):
             options.add_session_config_entry(key, value)
-    if device.on_cuda and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+    # Else ONNX Runtime makes a session on the CPU where CUDA fails, and tells standard output.
+    fallback = {"enable_fallback": 0} if device.on_cuda else {}
     try:
-        return ort.InferenceSession(str(graph), options, providers=device.providers())
+        session = ort.InferenceSession(
+            str(graph), options, providers=device.providers(), **fallback
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one
         reason = str(error).splitlines()[0]
+        if device.on_cuda:
+            raise device.failure(f"cannot load {graph} ({reason})") from error
         raise BundleError(
             f"ONNX Runtime {ort.__version__} cannot load {graph}: {reason}"
         ) from error
-
-
-def check_version(oldest: str, what: str) -> None:
-    """Refuses a graph that the installed ONNX Runtime is too old for.
-
-    Args:
-        oldest: Such as ``"1.22"``.
-        what: What messages call the graph.
-
-    Raises:
-        DeviceError: It is older.
-    """
-    installed = import_onnxruntime().__version__
-    if _numbers(installed) < _numbers(oldest):
-        raise DeviceError(
-            f"{what} needs ONNX Runtime {oldest} or newer, and {installed} is installed: "
-            "pip install -U onnxruntime, or use precision='fp32'"
-        )
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", version)[:2]]
-
-
-def import_onnxruntime() -> Any:
-    """The onnxruntime module.
-
-    Raises:
-        DeviceError: It is not installed, or its installation is broken.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DeviceError(f"ONNX Runtime is not installed ({error}): {INSTALL_HINT}") from error
-    if not hasattr(onnxruntime, "InferenceSession"):
-        # Uninstalling one of its two packages leaves the other an empty folder.
-        raise DeviceError(
-            "ONNX Runtime's folder is empty, as after uninstalling one of two packages "
-            f"that share it: pip uninstall onnxruntime onnxruntime-gpu, then {INSTALL_HINT}"
-        )
-    return onnxruntime
+    # A provider that fails to start is dropped without an error: look again.
+    if device.on_cuda and session.get_providers()[0] != CUDA:
+        raise device.failure("did not start, ONNX Runtime fell back to the CPU")
+    return session

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import cold_start, compare, performance, roofline
+from benchmarks import cold_start, compare, cuda, performance, roofline
 
 from bareclip.bundle import Bundle
 from bareclip_export.precisions.quantize import Data, quantize
@@ -88,3 +88,47 @@ def test_a_miss_is_shown_as_one() -> None:
         "images encoded, batch 8, to transformers (SDPA)",
         "private memory of each further worker, fp32",
     ]
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu(
+    bundle: Path,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(9):
+        picture(60, 50, number).save(tmp_path / "photos" / f"{number}.jpg")
+    monkeypatch.chdir(tmp_path)
+    call(
+        cuda.main, monkeypatch, bundle, "--photos", "photos", "--device", "cpu", "--largest", 4,
+        "--product", 64, "--seconds", 0.01, "--checkpoint", checkpoints["tiny"],
+        "--json", "cuda.json",
+    )  # fmt: skip
+    report = json.loads(Path("cuda.json").read_text())
+    assert (report["device"], report["photos"], [*report["precisions"]]) == ("cpu", 9, ["fp32"])
+    case = report["precisions"]["fp32"]
+    assert case["least_cosine"].keys() == {"vision", "text"}
+    assert min(case["least_cosine"].values()) == pytest.approx(1, abs=1e-5)
+    assert [*case["throughput"]] == ["1", "2", "4"]
+    assert [*case["latency"]] == ["one kernel at a time"]
+    assert case["of_product"] > 0
+    assert report["host"]["end_to_end"] > 0 < report["host"]["decoded"]
+    page = capsys.readouterr().out
+    assert "| images a second, by batch | 1 | 2 | 4 |" in page
+    assert "missed" not in page
+    for case in report["precisions"].values():
+        case["least_cosine"]["text"] = 0.9998
+    assert cuda.table(report).count("**missed**") == 1
+
+
+def test_aims_of_the_gpu_benchmark() -> None:
+    def case(p50: float, rate: float, how: str) -> dict[str, object]:
+        return {"latency": {how: {"p50": p50, "p99": p50}}, "throughput": {"1": rate}}
+
+    report = {"precisions": {"fp16": case(1.0, 100, "CUDA graphs")}}
+    peers = {"eager": case(1.9, 80, "SDPA"), "compiled": case(1.5, 101, "SDPA")}
+    lines = cuda.aims(report, peers)
+    assert ["missed" in line for line in lines] == [False, True, True]
+    assert cuda.aims(report, {}) == []

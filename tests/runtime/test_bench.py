@@ -57,7 +57,7 @@ def bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     import shutil
 
     folder = Path(shutil.copytree(bundles["tiny"], tmp_path_factory.mktemp("bench") / "bundle"))
-    made = quantize(Bundle.read(folder), "int8", Data([], []))
+    made = quantize(Bundle.read(folder), "int4", Data([], []))
     quantize(made, "fp16", Data([], []))
     return folder
 
@@ -66,7 +66,7 @@ def test_every_precision_that_runs_here_is_measured(bundle: Path) -> None:
     report = bench.run(Bundle.read(bundle), seconds=0.001)
     assert [(case.precision, case.device) for case in report.cases] == [
         ("fp32", "cpu"),
-        ("int8", "cpu"),
+        ("int4", "cpu"),
     ]
     for case in report.cases:
         assert case.image.p50 > 0
@@ -81,7 +81,7 @@ def test_every_precision_that_runs_here_is_measured(bundle: Path) -> None:
 def test_the_command(bundle: Path, tmp_path: Path) -> None:
     plot = tmp_path / "bench.png"
     found = run("bench", bundle, "--seconds", "0.001", "--plot", plot)
-    for text in ("Images a second", "int8", "p99", "resize and crop it"):
+    for text in ("Images a second", "int4", "p99", "resize and crop it"):
         assert text in found.stdout
     image = Image.open(io.BytesIO(plot.read_bytes()))
     assert image.size == (1200, 840)

@@ -67,7 +67,8 @@ def _kept(model: ir.Model) -> set[ir.Node]:
     """The nodes that stay float32.
 
     Those are what pixels go through until their positions are added, or up to the first
-    convolution or layer normalisation; and all that follows the last product.
+    convolution or layer normalisation; all that follows the last product; and what finds the
+    end token: half precision does not hold token ids.
     """
     kept: set[ir.Node] = set()
     waiting = [n for n in model.graph if n.op_type == "Cast" and bytes_of(n.inputs[0]) is not None]
@@ -78,6 +79,9 @@ def _kept(model: ir.Model) -> set[ir.Node]:
         kept.add(node)
         if node.op_type != "Add":
             waiting += [use.node for value in node.outputs for use in value.uses()]
+    places = [node for node in model.graph if node.op_type == "ArgMax"]
+    kept |= {cast for node in places if (cast := node.inputs[0].producer()) is not None}  # type: ignore[union-attr]
+    kept |= {*places}
     makers = [value.producer() for value in model.graph.outputs]
     while makers:
         maker = makers.pop()

@@ -56,5 +56,5 @@ class TextTransformer(Module):
     def _place(self, op: Op, ids: Value) -> Value:
         """(N,) the place of the token that leaves the tower."""
         marked = ids if self._pooling == "highest" else op.Equal(ids, self._pooling)
-        # ONNX Runtime before 1.19 has no ArgMax of 64-bit integers.
-        return op.ArgMax(op.Cast(marked, to=ir.DataType.INT32), axis=1, keepdims=0)
+        # CUDA has ArgMax of floats only; float32 holds every token id exactly.
+        return op.ArgMax(op.Cast(marked, to=ir.DataType.FLOAT), axis=1, keepdims=0)

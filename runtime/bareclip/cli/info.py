@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 from .. import __version__
 from ..bundle import Bundle
 from ..errors import BundleError, DeviceError
-from ..session import import_onnxruntime
+from ..installation import Installation, installation, package_version
 from ..threads import default_threads
 from .options import json_option
 from .output import print_pairs, print_table
@@ -124,21 +123,29 @@ def _found(tower: dict[str, Any]) -> tuple[str, str]:
 def _installation() -> dict[str, Any]:
     facts: dict[str, Any] = {"bareclip": __version__, "python": platform.python_version()}
     packages = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu")
-    facts |= {name: _version(name) for name in packages}
+    facts |= {name: package_version(name) for name in packages}
     try:
-        facts["providers"] = ", ".join(import_onnxruntime().get_available_providers())
+        found = installation()
     except DeviceError as error:
         facts["providers"] = f"none: {error}"
-    if facts["onnxruntime"] and facts["onnxruntime-gpu"]:
-        facts["conflict"] = (
-            "onnxruntime and onnxruntime-gpu share one folder, and the last installed won: "
-            "pip uninstall both, then install bareclip[cpu] or bareclip[gpu]"
-        )
+    else:
+        facts["providers"] = ", ".join(found.providers)
+        facts |= _cuda(found)
     return facts | {"threads": default_threads()}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _cuda(found: Installation) -> dict[str, Any]:
+    """What a session on CUDA would find, and what would keep it from starting."""
+    driver = found.driver
+    if driver is None:
+        facts = {"nvidia_driver": "not loaded", "gpus": "none"}
+    else:
+        newest = ".".join(map(str, driver.cuda))
+        facts = {
+            "nvidia_driver": f"{driver.version or 'unknown'}, runs CUDA {newest} at most",
+            "gpus": ", ".join(f"{i} {name}" for i, name in enumerate(driver.gpus)) or "none",
+        }
+    obstacles = found.obstacles()
+    return facts | {
+        "cuda": f"no: {'; '.join(obstacles)}" if obstacles else f"{found.cuda}, nothing is missing"
+    }

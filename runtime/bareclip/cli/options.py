@@ -52,7 +52,7 @@ def _each_tower(precision: str) -> str | dict[str, str]:
 
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or cuda:N,M."
 )
 threads_option = click.option(
     "--threads", type=int, help="Default: the cores and quota this process has."

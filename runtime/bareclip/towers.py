@@ -1,0 +1,82 @@
+"""Which towers of a bundle are loaded: the precision of each, where it runs."""
+
+from collections.abc import Mapping
+
+from .bundle import Bundle, TowerFiles
+from .cuda import load_tower
+from .errors import BundleError
+from .installation import check_version
+from .prepared import load_session
+from .session import Device, Tower
+
+
+def load_towers(
+    bundle: Bundle,
+    device: Device,
+    precision: str | Mapping[str, str],
+    threads: int,
+    cache: bool,
+) -> tuple[dict[str, str], dict[str, Tower]]:
+    """Loads a bundle's towers and holds them to what it says of them.
+
+    Args:
+        bundle: Has one or both.
+        device: Where to run.
+        precision: A name, ``"auto"``, or one for each tower.
+        threads: For one operator.
+        cache: Whether to keep prepared copies.
+
+    Returns:
+        tower -> the precision that was chosen, and tower -> the tower.
+
+    Raises:
+        BundleError: Damaged, or without that precision.
+        DeviceError: The device does not start, or does not run that precision.
+    """
+    chosen = _precisions(bundle, precision, device)
+    shapes: dict[str, list[int | None]] = {}
+    if (image := bundle.image) is not None:
+        shapes["vision"] = [None, image.size, image.size, 3]
+    if (text := bundle.text) is not None:
+        shapes["text"] = [None, text.context_length if text.fixed_length else None]
+    towers = {}
+    for name, shape in shapes.items():
+        files = bundle.tower(chosen[name], name)
+        check_version(files.onnxruntime, str(bundle.folder / files.graph))
+        towers[name] = _load(bundle, files, device, threads, cache)
+        towers[name].check(files.graph, [shape], bundle.embedding_dim)
+    return chosen, towers
+
+
+def _load(bundle: Bundle, files: TowerFiles, device: Device, threads: int, cache: bool) -> Tower:
+    if cache and not device.on_cuda:
+        return Tower(load_session(bundle.folder, files, threads), device.name)
+    return load_tower(bundle.folder / files.graph, device, threads)
+
+
+def _precisions(bundle: Bundle, wanted: str | Mapping[str, str], device: Device) -> dict[str, str]:
+    """The precision of each tower, which runs on that device."""
+    own = bundle.towers
+    each = dict.fromkeys(own, wanted) if isinstance(wanted, str) else dict(wanted)
+    if set(each) != set(own):
+        raise BundleError(
+            f"precision {wanted!r} must be a name, or one for each of {', '.join(own)}"
+        )
+    for tower, precision in each.items():
+        if precision == "auto":
+            each[tower] = _automatic(bundle, tower, device)
+        else:
+            bundle.tower(precision, tower)
+            device.check_precision(precision)
+    return each
+
+
+def _automatic(bundle: Bundle, tower: str, device: Device) -> str:
+    order = ("fp16", "fp32", "int4") if device.on_cuda else ("fp32", "int8", "int4")
+    for precision in order:
+        if tower in bundle.precisions.get(precision, {}):
+            return precision
+    raise BundleError(
+        f"{bundle.folder} has no {tower} tower that runs on {device.name}; it has "
+        f"{', '.join(bundle.precisions)}: export it again with --precision fp32"
+    )

@@ -1,0 +1,295 @@
+"""Towers on GPUs, against a fake that behaves as ONNX Runtime documents, and against its CPU."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bareclip
+from bareclip import clip as clip_module
+from bareclip import cuda, session
+from bareclip.cuda import CudaTower, bucket_size
+from bareclip.installation import Driver
+from bareclip.session import Device, Tower
+from tests.runtime.fake_cuda import FakeCuda
+from tests.variants import batch
+
+CPU = Device("cpu", required=True)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    machine = FakeCuda()
+    machine.install(monkeypatch)
+    return machine
+
+
+@pytest.fixture(scope="module")
+def graph(bundles: dict[str, Path]) -> Path:
+    return bundles["tiny"] / "fp32" / "vision.onnx"
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return batch(32, 40)
+
+
+@pytest.fixture(scope="module")
+def wanted(graph: Path, pixels: np.ndarray) -> np.ndarray:
+    return Tower.load(graph, CPU, 1).run(pixels)
+
+
+def on_gpus(graph: Path, name: str = "cuda", **options: str) -> CudaTower:
+    return CudaTower.load(graph, Device(name, required=True, options=options), 1)
+
+
+def close(found: np.ndarray, right: np.ndarray) -> None:
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 33])
+def test_buffers_are_bound_and_reused_on_a_real_session(
+    graph: Path, pixels: np.ndarray, wanted: np.ndarray, count: int
+) -> None:
+    tower = CudaTower.load(graph, CPU, 1)
+    first = tower.run(pixels[:count])
+    close(first, wanted[:count])
+    close(tower.run(pixels[-count:]), wanted[-count:])
+    close(first, wanted[:count])  # its rows are its own, not the buffer's
+    assert (tower.device, tower.captures) == ("cpu", False)
+
+
+def test_batches_come_back_in_order_from_a_real_session(
+    graph: Path, pixels: np.ndarray, wanted: np.ndarray
+) -> None:
+    tower = CudaTower.load(graph, CPU, 1)
+    cuts = [3, 4, 9, 10, 17, 33]
+    answers = [*tower.map(np.split(pixels, cuts))]
+    for answer, right in zip(answers, np.split(wanted, cuts), strict=True):
+        close(answer, right)
+    assert [*tower.map([])] == []
+
+
+def test_texts_on_a_real_session(bundles: dict[str, Path]) -> None:
+    texts = bundles["tiny"] / "fp32" / "text.onnx"
+    ids = np.arange(3 * 8).reshape(3, 8)
+    close(CudaTower.load(texts, CPU, 1).run(ids), Tower.load(texts, CPU, 1).run(ids))
+
+
+def test_another_type_is_refused_not_reinterpreted(graph: Path, pixels: np.ndarray) -> None:
+    tower = CudaTower.load(graph, CPU, 1)
+    with pytest.raises(bareclip.BareclipError, match="takes uint8, and was given float32"):
+        tower.run(pixels[:1].astype(np.float32))
+
+
+def test_a_batch_is_filled_up_to_a_power_of_two() -> None:
+    assert [bucket_size(n) for n in (1, 2, 3, 4, 5, 8, 9, 64, 65)] == [
+        1, 2, 4, 4, 8, 8, 16, 64, 128,
+    ]  # fmt: skip
+
+
+def test_a_bucket_never_answers_with_anothers_result(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray, wanted: np.ndarray
+) -> None:
+    tower = on_gpus(graph)
+    rng = np.random.default_rng(0)
+    for count in [1, 2, 3, 4, 5, 6, 7, 8, *rng.integers(1, 20, 60)]:
+        rows = rng.choice(len(pixels), count, replace=False)
+        close(tower.run(pixels[rows]), wanted[rows])
+    replayed = {run.shape[0] for run in fake.runs if run.how == "replay"}
+    assert replayed == {1, 2, 4, 8}
+    assert {run.shape[0] for run in fake.runs if run.how == "run"} == {16, 32}
+
+
+def test_widths_of_texts_are_buckets_of_their_own(fake: FakeCuda, bundles: dict[str, Path]) -> None:
+    texts = bundles["tiny"] / "fp32" / "text.onnx"
+    right, tower = Tower.load(texts, CPU, 1), on_gpus(texts)
+    for _ in range(2):
+        for width in (4, 8, 12):
+            ids = np.random.default_rng(width).integers(0, 200, (3, width))
+            close(tower.run(ids), right.run(ids))
+    assert [(run.shape, run.how) for run in fake.runs] == [
+        *(((4, width), "capture") for width in (4, 8, 12)),
+        *(((4, width), "replay") for width in (4, 8, 12)),
+    ]
+
+
+def test_buffers_are_made_once_and_take_bytes(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray
+) -> None:
+    tower = on_gpus(graph)
+    for start in range(0, 30, 3):
+        tower.run(pixels[start : start + 3])
+    assert fake.buffers == 2
+    assert fake.uploaded == 10 * 4 * 32 * 32 * 3  # a byte a value, four rows for three
+    assert len({run.thread for run in fake.runs}) == 1  # ONNX Runtime's graphs are a thread's
+
+
+def test_captures_of_many_threads_and_gpus_do_not_meet(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray, wanted: np.ndarray
+) -> None:
+    towers = [on_gpus(graph, "cuda:0,1"), on_gpus(graph, "cuda:2")]
+
+    def work(index: int) -> None:
+        rng = np.random.default_rng(index)
+        for count in rng.integers(1, 17, 12):
+            rows = rng.choice(len(pixels), count, replace=False)
+            close(towers[index % 2].run(pixels[rows]), wanted[rows])
+
+    with ThreadPoolExecutor(6) as pool:
+        [*pool.map(work, range(6))]
+    assert sum(run.how == "capture" for run in fake.runs) > 8
+
+
+def test_several_gpus_share_the_work_and_keep_the_order(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray, wanted: np.ndarray
+) -> None:
+    fake.delays = {0: 0.03, 1: 0.001}
+    tower = on_gpus(graph, "cuda:0,1", enable_cuda_graph="0")
+    assert tower.device == "cuda:0,1"
+    cuts = [*range(2, 40, 2)]
+    for answer, right in zip(
+        tower.map(np.split(pixels, cuts)), np.split(wanted, cuts), strict=True
+    ):
+        close(answer, right)
+    runs = [sum(run.gpu == gpu for run in fake.runs) for gpu in (0, 1)]
+    assert sum(runs) == 20
+    assert runs[1] > runs[0] > 0  # the faster one did more
+    assert [options["device_id"] for options in fake.options] == ["0", "1"]
+
+
+def test_batches_are_taken_ahead_but_not_all(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray
+) -> None:
+    fake.delays = {0: 0.01}
+    taken = []
+
+    def batches() -> Iterator[np.ndarray]:
+        for index in range(20):
+            taken.append(index)
+            yield pixels[index : index + 1]
+
+    answers = on_gpus(graph).map(batches())
+    next(answers)
+    assert 1 < len(taken) <= 2 * cuda.WORKERS_A_GPU
+    assert len([*answers]) == 19
+
+
+def test_an_error_while_batches_are_made_is_raised(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray
+) -> None:
+    def batches() -> Iterator[np.ndarray]:
+        yield pixels[:1]
+        raise bareclip.ImageError("broken")
+
+    with pytest.raises(bareclip.ImageError, match="broken"):
+        [*on_gpus(graph).map(batches())]
+
+
+def test_out_of_memory_halves_a_batch_once(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray, wanted: np.ndarray
+) -> None:
+    tower = on_gpus(graph)
+    fake.largest = 16
+    close(tower.run(pixels[:21]), wanted[:21])
+    assert [run.shape[0] for run in fake.runs] == [32, 16, 16]
+    fake.runs.clear()
+    with pytest.raises(
+        bareclip.DeviceError,
+        match=r"not hold a batch of 40, nor half of it \(.*Failed to allocate.*raise gpu_mem_limit",
+    ):
+        tower.run(pixels)
+    assert [run.shape[0] for run in fake.runs] == [64, 32]
+    fake.largest = 0
+    with pytest.raises(bareclip.DeviceError, match="a batch of 1, nor half"):
+        tower.run(pixels[:1])
+    fake.largest = 99
+    close(tower.run(pixels), wanted)  # and it goes on
+
+
+def test_another_failure_is_not_retried(fake: FakeCuda, bundles: dict[str, Path]) -> None:
+    tower = on_gpus(bundles["tiny"] / "fp32" / "text.onnx")
+    with pytest.raises(bareclip.BareclipError, match=r"failed on inputs of .*'enable_cuda_graph'"):
+        tower.run(np.full((4, 4), 10**6))
+    assert len(fake.runs) == 1
+
+
+def test_what_cannot_be_captured_runs_all_the_same(
+    fake: FakeCuda, graph: Path, pixels: np.ndarray, wanted: np.ndarray
+) -> None:
+    fake.refuses = {"enable_cuda_graph": "This session cannot use the graph capture feature"}
+    tower = on_gpus(graph)
+    assert not tower.captures
+    for _ in range(2):
+        close(tower.run(pixels[:2]), wanted[:2])
+    assert {run.how for run in fake.runs} == {"run"}
+    with pytest.raises(bareclip.DeviceError, match="cannot use the graph capture feature"):
+        on_gpus(graph, enable_cuda_graph="1")
+
+
+def test_cuda_graphs_can_be_left_out(fake: FakeCuda, graph: Path, pixels: np.ndarray) -> None:
+    tower = on_gpus(graph, enable_cuda_graph="0")
+    tower.run(pixels[:1])
+    tower.run(pixels[:1])
+    assert not tower.captures
+    assert [run.how for run in fake.runs] == ["run", "run"]
+
+
+def test_a_clip_on_gpus_answers_as_on_the_cpu(
+    fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_module, "CUDA_IMAGE_BATCH", 4)
+    monkeypatch.setattr(clip_module, "CUDA_TEXT_BATCH", 4)
+    images, texts = list(batch(48, 23)), ["cat", "dog " * 9, "", "a red circle", "fish"] * 3
+    right = bareclip.load(bundles["tiny"], device="cpu")
+    clip = bareclip.load(bundles["tiny"], device="cuda:1,0", provider_options={"use_tf32": True})
+    assert clip.device == "cuda:1,0"
+    np.testing.assert_allclose(clip.embed_images(images), right.embed_images(images), atol=1e-6)
+    np.testing.assert_allclose(clip.embed_texts(texts), right.embed_texts(texts), atol=1e-6)
+    partial = clip.embed_images([images[0], b"no image", images[1]], on_error="skip")
+    assert (partial.kept, len(partial.failures)) == ([0, 2], 1)
+    assert {options["use_tf32"] for options in fake.options} == {"1"}
+    assert {run.gpu for run in fake.runs} == {0, 1}
+    assert max(run.shape[0] for run in fake.runs) == 4
+    assert clip.embed_images([]).shape == (0, 20)
+
+
+def test_auto_takes_a_gpu_that_starts_and_warns_of_one_that_does_not(
+    fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver("580.65", (13, 0), ("A100", "A100"), 0)
+    for module in (session, bareclip.installation):
+        monkeypatch.setattr(module, "find_driver", lambda: driver)
+    assert bareclip.load(bundles["tiny"], device="auto").device == "cuda:0"
+    fake.starts = False
+    with pytest.warns(RuntimeWarning, match="'cuda:0' did not start.*this Clip runs on the CPU"):
+        clip = bareclip.load(bundles["tiny"], device="auto")
+    assert clip.device == "cpu"
+    with pytest.raises(bareclip.DeviceError, match="did not start, ONNX Runtime fell back"):
+        bareclip.load(bundles["tiny"], device="cuda")
+    monkeypatch.setattr(session, "find_driver", lambda: None)
+    assert bareclip.load(bundles["tiny"], device="auto").device == "cpu"  # and no warning
+
+
+def test_a_forked_child_gets_an_error(fake: FakeCuda, graph: Path, pixels: np.ndarray) -> None:
+    tower = on_gpus(graph)
+    tower._process = -1  # as in a child, where the workers do not exist
+    for call in (lambda: tower.run(pixels[:1]), lambda: [*tower.map([pixels[:1]])]):
+        with pytest.raises(bareclip.DeviceError, match="loaded before the process forked"):
+            call()
+
+
+def test_workers_end_with_their_tower(fake: FakeCuda, graph: Path, pixels: np.ndarray) -> None:
+    before = threading.active_count()
+    tower = on_gpus(graph)
+    [*tower.map([pixels[:1], pixels[:1]])]
+    started = [t for t in threading.enumerate() if t.name.startswith("bareclip-cuda")]
+    assert started
+    del tower
+    for thread in started:
+        thread.join(timeout=10)
+    assert threading.active_count() <= before
