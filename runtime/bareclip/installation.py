@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +181,9 @@ def _once(line: str) -> str:
 
 def package_version(package: str) -> str | None:
     """A package's version, None where it is not installed."""
+    # Imported here: it takes longer than the rest of this module, and loading needs it not.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

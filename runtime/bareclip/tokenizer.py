@@ -11,8 +11,8 @@ from .bundle import TextRecipe
 from .clean_up import clean
 from .errors import BundleError, TextError
 
-# Widths of batches are multiples of this: fewer widths fill batches, closer ones waste less. Prompts
-# have seven to ten tokens, where a step of four wasted a third.
+# Widths of batches are multiples of this: fewer widths fill batches, closer ones waste less.
+# Prompts have seven to ten tokens, of which a step of four wasted up to a third.
 _STEP = 2
 
 
@@ -23,10 +23,8 @@ class Tokenizer:
         self.recipe = recipe
         # Length and padding are decided here, not by what the file happens to say.
         tokenizer.no_padding()
-        tokenizer.no_truncation()
-        self._whole = tokenizer
-        self._truncating = tokenizers.Tokenizer.from_str(tokenizer.to_str())
-        self._truncating.enable_truncation(recipe.context_length)
+        tokenizer.enable_truncation(recipe.context_length)
+        self._tokenizer = tokenizer
 
     @classmethod
     def load(cls, path: Path, recipe: TextRecipe) -> "Tokenizer":
@@ -61,16 +59,15 @@ class Tokenizer:
             if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
                 raise TextError(f"text {_short(text)} holds half of a surrogate pair; "
                                 "decode it with errors='replace' first")  # fmt: skip
-        chosen = self._truncating if truncate else self._whole
         cleaned = [clean(text, self.recipe.clean_up) for text in texts]
-        ids = [encoding.ids for encoding in chosen.encode_batch(cleaned)]
-        for text, tokens in zip(texts, ids, strict=True):
-            if len(tokens) > self.recipe.context_length:
+        found = self._tokenizer.encode_batch(cleaned)
+        for text, encoding in zip(texts, found, strict=True):
+            if encoding.overflowing and not truncate:
                 raise TextError(
-                    f"text {_short(text)} has {len(tokens)} tokens; this model takes "
+                    f"text {_short(text)} has {_length(encoding)} tokens; this model takes "
                     f"{self.recipe.context_length}: shorten it, or pass truncate=True"
                 )
-        return ids
+        return [encoding.ids for encoding in found]
 
     def batches(
         self, ids: Sequence[Sequence[int]], most: int
@@ -100,6 +97,13 @@ class Tokenizer:
                 for row, place in zip(batch, chosen, strict=True):
                     row[: len(ids[place])] = ids[place]
                 yield chosen, batch
+
+
+def _length(encoding: tokenizers.Encoding) -> int:
+    """Tokens of a text before it was cut; every piece has start and end tokens of its own."""
+    pieces = [encoding, *encoding.overflowing]
+    text = sum(len(piece.ids) - sum(piece.special_tokens_mask) for piece in pieces)
+    return text + sum(encoding.special_tokens_mask)
 
 
 def _short(text: str) -> str:
