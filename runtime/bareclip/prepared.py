@@ -16,6 +16,7 @@ import platform
 import secrets
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ SMALLEST_BYTES = 16 * 1024**2
 _RECORD = "entry.json"
 _ABANDONED_SECONDS = 3600
 _CPU = Device("cpu", required=True)
+# A file's lock is a process's own; its threads wait for each other here.
+_IN_TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ def _alone(cache: Path) -> Iterator[bool]:
         yield True
         return
     try:
-        with (cache / ".lock").open("a") as lock:
+        with _IN_TURN, (cache / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield True
     except OSError:

@@ -1,11 +1,12 @@
 """Which towers of a bundle are loaded: the precision of each, where it runs."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from .bundle import Bundle, TowerFiles
 from .cuda import load_tower
 from .errors import BundleError
-from .installation import check_version
+from .installation import check_version, import_onnxruntime
 from .prepared import load_session
 from .session import Device, Tower
 
@@ -39,12 +40,19 @@ def load_towers(
         shapes["vision"] = [None, image.size, image.size, 3]
     if (text := bundle.text) is not None:
         shapes["text"] = [None, text.context_length if text.fixed_length else None]
-    towers = {}
-    for name, shape in shapes.items():
+
+    def load(name: str) -> Tower:
         files = bundle.tower(chosen[name], name)
         check_version(files.onnxruntime, str(bundle.folder / files.graph))
-        towers[name] = _load(bundle, files, device, threads, cache)
-        towers[name].check(files.graph, [shape], bundle.embedding_dim)
+        tower = _load(bundle, files, device, threads, cache)
+        tower.check(files.graph, [shapes[name]], bundle.embedding_dim)
+        return tower
+
+    if device.on_cuda:
+        return chosen, {name: load(name) for name in shapes}
+    import_onnxruntime()  # not in two threads at once
+    with ThreadPoolExecutor(len(shapes)) as pool:
+        towers = dict(zip(shapes, pool.map(load, shapes), strict=True))
     return chosen, towers
 
 
