@@ -1,6 +1,6 @@
 """Makes docs/performance.md, and its plot, of what the other benchmarks wrote as JSON.
 
-python benchmarks/performance.py docs/performance
+python -m benchmarks.performance docs/performance
 """
 
 import json
@@ -100,7 +100,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
 PAGE = """# Performance: what was measured, against whom
 
-Made by `python benchmarks/performance.py docs/performance` from the JSON beside it, which these
+Made by `python -m benchmarks.performance docs/performance` from the JSON beside it, which these
 commands wrote, with nothing else running:
 
 ```sh
