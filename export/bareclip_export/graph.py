@@ -10,6 +10,8 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 from onnxscript.nn import Module
 
+from bareclip.cuda import NO_CAPTURE
+
 OPSET = 18
 IR_VERSION = 8
 OUTPUT = "embeddings"
@@ -60,6 +62,10 @@ def write_graph(tower: Module, graph_input: ir.Value, embedding_dim: int, path: 
 
 def save(model: ir.Model, path: Path) -> None:
     """Writes a model, its weights beside it in ``path``.data."""
+    if any(node.op_type == "NonZero" for node in model.graph):
+        model.metadata_props[NO_CAPTURE] = "shapes depend on values"
+    else:
+        model.metadata_props.pop(NO_CAPTURE, None)
     ir.save(
         model,
         path,

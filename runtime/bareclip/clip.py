@@ -27,7 +27,8 @@ Vectors = NDArray[np.float32]
 DEMO = Path(__file__).parent / "demo"
 
 IMAGE_BATCH = 8
-TEXT_BATCH = 32
+# What is left of a batch of texts once what they have in common is computed once.
+TEXT_BATCH, TEXT_ROWS = 256, 512
 # A GPU wants more work at once than a CPU: a guess that no GPU has judged yet.
 CUDA_IMAGE_BATCH = 64
 CUDA_TEXT_BATCH = 256
@@ -252,8 +253,8 @@ class Clip:
             raise TextError(f"texts must be a list; for one text pass [{texts!r}]")
         ids = tokenizer.encode(list(texts), truncate)
         vectors = np.empty((len(ids), self.bundle.embedding_dim), np.float32)
-        size = CUDA_TEXT_BATCH if self._on_cuda else TEXT_BATCH
-        batches = [*tokenizer.batches(ids, size)]
+        limits = (CUDA_TEXT_BATCH, None) if self._on_cuda else (TEXT_BATCH, TEXT_ROWS)
+        batches = [*tokenizer.batches(ids, *limits)]
         answers = tower.map(batch for _, batch in batches)
         for (places, _), rows in zip(batches, answers, strict=True):
             vectors[places] = rows

@@ -25,6 +25,8 @@ Vectors = NDArray[np.float32]
 
 # Up to this batch, launching kernels one by one takes longer than they do.
 LARGEST_CAPTURED = 8
+# In a graph's metadata: inside, shapes depend on values, which a CUDA graph cannot replay.
+NO_CAPTURE = "bareclip.no_capture"
 # One uploads its batch while the other's is computed.
 WORKERS_A_GPU = 2
 
@@ -132,7 +134,8 @@ class CudaTower(Tower):
                 on = {**device.options, "enable_cuda_graph": "1"}
                 try:
                     sessions = [make_session(graph, replace(d, options=on), threads) for d in each]
-                    return cls(sessions, places, name, captures=True)
+                    about = sessions[0].get_modelmeta().custom_metadata_map
+                    return cls(sessions, places, name, captures=NO_CAPTURE not in about)
                 except DeviceError:
                     # A graph with an operator that CUDA lacks cannot be captured, yet it runs.
                     if asked is not None:

@@ -28,8 +28,8 @@ Vectors = NDArray[np.float32]
 Run = Callable[[NDArray[Any]], Vectors]
 # Rows of a corpus, and what a tower takes for them.
 Batch = tuple[Any, NDArray[Any]]
-# (a count) -> a batch of that many, the same input first.
-Among = Callable[[int], NDArray[Any]]
+# (a count) -> a batch of that many, and the row of the same input in each.
+Among = Callable[[int], tuple[NDArray[Any], int]]
 
 BASE = "fp32"
 IMAGE_BATCH, TEXT_BATCH = 8, 32
@@ -160,9 +160,9 @@ def _images(bundle: Bundle, corpus: Corpus) -> tuple[list[Batch], Among]:
     """The vision tower's input in batches, and batches that one image is among."""
     rows = np.arange(len(corpus.pixels))
 
-    def among(count: int) -> NDArray[Any]:
+    def among(count: int) -> tuple[NDArray[Any], int]:
         black, white = np.zeros_like(corpus.pixels[0]), np.full_like(corpus.pixels[0], 255)
-        return np.stack([corpus.pixels[0], *islice(cycle([white, black]), count - 1)])
+        return np.stack([corpus.pixels[0], *islice(cycle([white, black]), count - 1)]), 0
 
     parts = np.split(rows, rows[IMAGE_BATCH::IMAGE_BATCH])
     return [(part, corpus.pixels[part]) for part in parts], among
@@ -173,11 +173,11 @@ def _texts(bundle: Bundle, corpus: Corpus) -> tuple[list[Batch], Among]:
     tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, bundle.text_recipe())
     ids = tokenizer.encode(corpus.texts, truncate=True)
 
-    def among(count: int) -> NDArray[Any]:
+    def among(count: int) -> tuple[NDArray[Any], int]:
         [first, *others] = tokenizer.encode(TEXTS, truncate=True)
         alike = [tokens for tokens in others if len(tokens) == len(first)] or [first]
-        [(_, batch)] = tokenizer.batches([first, *islice(cycle(alike), count - 1)], count)
-        return batch
+        [(places, batch)] = tokenizer.batches([first, *islice(cycle(alike), count - 1)], count)
+        return batch, places.index(0)
 
     return [*tokenizer.batches(ids, TEXT_BATCH)], among
 
@@ -222,8 +222,13 @@ def _batch_difference(run: Run, among: Among) -> float:
         run: (a batch) -> vectors.
         among: Batches that an input is among.
     """
-    alone = run(among(1))[0]
-    return max(float(np.abs(run(among(count))[0] - alone).max()) for count in _BATCHES)
+
+    def vector(count: int) -> Vectors:
+        batch, row = among(count)
+        return run(batch)[row]
+
+    alone = vector(1)
+    return max(float(np.abs(vector(count) - alone).max()) for count in _BATCHES)
 
 
 def _speed_ratio(base: Run, tried: Run, batch: NDArray[Any]) -> float:

@@ -1,6 +1,7 @@
 """Strings to token ids, by the tokenizer.json that travels in the bundle."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from .errors import BundleError, TextError
 # Widths of batches are multiples of this: fewer widths fill batches, closer ones waste less.
 # Prompts have seven to ten tokens, of which a step of four wasted up to a third.
 _STEP = 2
+# How many times the tokens that products see may a batch have in attention.
+_SPREAD = 8
 
 
 class Tokenizer:
@@ -70,7 +73,7 @@ class Tokenizer:
         return [encoding.ids for encoding in found]
 
     def batches(
-        self, ids: Sequence[Sequence[int]], most: int
+        self, ids: Sequence[list[int]], most: int, most_rows: int | None = None
     ) -> Iterator[tuple[list[int], NDArray[np.int64]]]:
         """Texts of about one length together, filled up to a length of their own.
 
@@ -78,9 +81,13 @@ class Tokenizer:
         in another order, and where activations are rounded, as in int8, a last bit can become
         a whole step: a text's vector would depend on its companions.
 
+        Texts that begin alike follow each other, since most text towers compute a beginning
+        that a text has in common with the one before it once.
+
         Args:
             ids: Token ids of each text.
             most: Texts a batch.
+            most_rows: Tokens a batch, those in common counted once; None for any number.
 
         Yields:
             The texts' places in ``ids``, and (places, width) int64.
@@ -91,12 +98,40 @@ class Tokenizer:
             width = most_tokens if fixed else min(-(-len(tokens) // _STEP) * _STEP, most_tokens)
             by_width.setdefault(width, []).append(place)
         for width, places in sorted(by_width.items()):
-            for start in range(0, len(places), most):
-                chosen = places[start : start + most]
-                batch = np.full((len(chosen), width), self.recipe.pad_id, np.int64)
-                for row, place in zip(batch, chosen, strict=True):
-                    row[: len(ids[place])] = ids[place]
-                yield chosen, batch
+            places.sort(key=ids.__getitem__)
+            rows = np.full((len(places), width), self.recipe.pad_id, np.int64)
+            for row, place in zip(rows, places, strict=True):
+                row[: len(ids[place])] = ids[place]
+            if most_rows is None:
+                cuts = [*range(0, len(places), most), len(places)]
+            else:
+                lengths = np.array([len(ids[place]) for place in places])
+                cuts = _cuts(rows, lengths, most, most_rows)
+            for start, end in pairwise(cuts):
+                yield places[start:end], rows[start:end]
+
+
+def _cuts(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], most: int, most_rows: int
+) -> list[int]:
+    """Where batches begin, and where the last one ends.
+
+    Args:
+        rows: (N, width) texts in order.
+        lengths: (N,) tokens of each.
+        most, most_rows: As ``Tokenizer.batches`` takes them.
+    """
+    common = np.cumprod(rows[1:] == rows[:-1], axis=1).sum(axis=1)
+    met = np.minimum(np.concatenate([[0], common]), lengths)
+    total = np.cumsum(lengths - met)
+    # Attention has all tokens of all texts, whatever they have in common.
+    most = max(1, min(most, _SPREAD * most_rows // rows.shape[1]))
+    cuts = [0]
+    while (start := cuts[-1]) < len(rows):
+        # The first text of a batch has nothing to share.
+        fits = np.searchsorted(total, most_rows + total[start] - lengths[start], side="right")
+        cuts.append(min(max(int(fits), start + 1), start + most, len(rows)))
+    return cuts
 
 
 def _length(encoding: tokenizers.Encoding) -> int:

@@ -17,12 +17,12 @@ from bareclip_export.graph import IR_VERSION, OPSET
 from bareclip_export.verify import TOLERANCE
 from tests.variants import TEXTS, VARIANTS, batch
 
-BLOCK = Counter(LayerNormalization=2, MatMul=6, Add=6, Split=1, Reshape=4, Transpose=4, Softmax=1)
+BLOCK = Counter(LayerNormalization=2, MatMul=8, Add=6, Reshape=4, Transpose=4, Softmax=1)
 QUICK_GELU = Counter(Mul=2, Sigmoid=1)
 GELU = Counter(Mul=3, Erf=1, Add=1)
 HEAD = Counter(LayerNormalization=1, Squeeze=1, MatMul=1, ReduceL2=1, Div=1)
-# The last block: one more product, for the pooled query alone.
-POOLED = Counter(MatMul=1, Add=1)
+# The last block: the query alone, the keys' and the values' weights on its side.
+POOLED = Counter(LayerNormalization=2, MatMul=8, Add=6, Reshape=2, Transpose=5, Softmax=1)
 
 
 def graph(bundles: dict[str, Path], variant: str, tower: str) -> onnx.ModelProto:
@@ -31,29 +31,36 @@ def graph(bundles: dict[str, Path], variant: str, tower: str) -> onnx.ModelProto
 
 def blocks(count: int, activation: Counter[str]) -> Counter[str]:
     total: Counter[str] = Counter()
-    for _ in range(count):
+    for _ in range(count - 1):
         total += BLOCK + activation
-    return total
+    return total + POOLED + activation
 
 
 def test_the_vision_graphs_nodes(bundles: dict[str, Path]) -> None:
     front = Counter(Reshape=2, Transpose=1, Cast=1, MatMul=1, Pad=1, Add=1, LayerNormalization=1)
     found = Counter(node.op_type for node in graph(bundles, "tiny", "vision").graph.node)
-    assert found == front + blocks(3, QUICK_GELU) + POOLED + Counter(Slice=2) + HEAD
+    assert found == front + blocks(3, QUICK_GELU) + Counter(Slice=2) + HEAD
     found = Counter(node.op_type for node in graph(bundles, "odd", "vision").graph.node)
     # 30 pixels in patches of 7: two are cut off first.
-    assert found == front + blocks(1, GELU) + POOLED + Counter(Slice=3) + HEAD
+    assert found == front + blocks(1, GELU) + Counter(Slice=3) + HEAD
 
 
 def test_the_text_graphs_nodes(bundles: dict[str, Path]) -> None:
-    front = Counter(Shape=1, Gather=2, Slice=3, Add=1, Cast=1, ArgMax=1, Unsqueeze=2)
-    found = Counter(node.op_type for node in graph(bundles, "tiny", "text").graph.node)
+    front = Counter(Shape=1, Gather=2, Slice=2, Concat=1, Add=1, Cast=1, ArgMax=1, Unsqueeze=1)
+    prefixes = Counter(
+        Shape=1, Squeeze=2, Range=1, Unsqueeze=1, LessOrEqual=1, Where=1, Concat=2, Expand=1,
+        Slice=2, Equal=1, Not=1, Cast=2, CumSum=3, Greater=1, And=1, Add=2, Sub=1, Transpose=1,
+        NonZero=1, Split=1, Mul=1, Reshape=1, Gather=1,
+    )  # fmt: skip
+    pool = Counter(Unsqueeze=3, GatherND=1, Gather=3)  # the last spread among them
+    shared = Counter(Gather=4, Reshape=1)  # of each block but the last
     masks = Counter(Add=2)
+    found = Counter(node.op_type for node in graph(bundles, "tiny", "text").graph.node)
     end = Counter(Equal=1)
-    pool = Counter(GatherND=2)
-    assert found == front + end + blocks(2, QUICK_GELU) + masks + POOLED + pool + HEAD
+    whole = front + prefixes + pool + HEAD
+    assert found == whole + end + blocks(2, QUICK_GELU) + masks + shared
     found = Counter(node.op_type for node in graph(bundles, "odd", "text").graph.node)
-    assert found == front + blocks(3, GELU) + Counter(Add=3) + POOLED + pool + HEAD
+    assert found == whole + blocks(3, GELU) + Counter(Add=3) + shared + shared
 
 
 @pytest.mark.parametrize("tower", ["vision", "text"])
@@ -84,8 +91,8 @@ def test_node_names_are_the_modules_own(bundles: dict[str, Path]) -> None:
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
     weights = {i.name for i in model.graph.initializer}
-    assert {"patch", "blocks.full.0.query_key_value.weight", "head.projection"} <= weights
-    assert "blocks.last.key_value.weight" in weights
+    assert {"patch", "blocks.full.0.query.weight", "head.projection"} <= weights
+    assert "blocks.last.attention.key" in weights
 
 
 def test_large_weights_lie_beside_the_graph_on_page_boundaries(bundles: dict[str, Path]) -> None:

@@ -139,6 +139,7 @@ class _Session:
         self._captures = options.get("enable_cuda_graph") == "1"
         self._graphs: dict[tuple[int, str], _Binding] = {}
         self.get_inputs, self.get_outputs = real.get_inputs, real.get_outputs
+        self.get_modelmeta = real.get_modelmeta
 
     def get_providers(self) -> list[str]:
         return [CUDA, CPU] if self._cuda.starts else [CPU]

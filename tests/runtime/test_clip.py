@@ -73,8 +73,12 @@ def test_short_texts_do_not_pay_for_long_ones(
     shapes: list[tuple[int, ...]] = []
     run = clip._text.run
     monkeypatch.setattr(clip._text, "run", lambda ids: shapes.append(ids.shape) or run(ids))
-    clip.embed_texts(["cat", "cat " * 100] * clip_module.TEXT_BATCH)
-    assert shapes == [(clip_module.TEXT_BATCH, 4), (clip_module.TEXT_BATCH, 24)]
+    clip.embed_texts(["cat", "cat " * 100] * 10)
+    assert shapes == [(10, 4), (10, 24)]
+    shapes.clear()
+    clip.embed_texts([f"cat {number}" for number in range(3 * clip_module.TEXT_ROWS)])
+    assert len(shapes) > 3
+    assert max(texts for texts, _ in shapes) <= clip_module.TEXT_BATCH
 
 
 def test_memory_is_bounded_by_batches(clip: bareclip.Clip) -> None:

@@ -14,6 +14,7 @@ from bareclip import cuda, session
 from bareclip.cuda import CudaTower, bucket_size
 from bareclip.installation import Driver
 from bareclip.session import Device, Tower
+from bareclip_export.precisions.fp16 import write_fp16
 from tests.runtime.fake_cuda import FakeCuda
 from tests.variants import batch
 
@@ -105,9 +106,17 @@ def test_a_bucket_never_answers_with_anothers_result(
     assert {run.shape[0] for run in fake.runs if run.how == "run"} == {16, 32}
 
 
-def test_widths_of_texts_are_buckets_of_their_own(fake: FakeCuda, bundles: dict[str, Path]) -> None:
-    texts = bundles["tiny"] / "fp32" / "text.onnx"
-    right, tower = Tower.load(texts, CPU, 1), on_gpus(texts)
+@pytest.fixture(scope="module")
+def half_texts(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The text tower in fp16."""
+    folder = tmp_path_factory.mktemp("half")
+    ids = np.random.default_rng(0).integers(0, 200, (3, 8))
+    write_fp16(bundles["tiny"] / "fp32" / "text.onnx", folder / "text.onnx", [ids], folder)
+    return folder / "text.onnx"
+
+
+def test_widths_of_texts_are_buckets_of_their_own(fake: FakeCuda, half_texts: Path) -> None:
+    right, tower = Tower.load(half_texts, CPU, 1), on_gpus(half_texts)
     for _ in range(2):
         for width in (4, 8, 12):
             ids = np.random.default_rng(width).integers(0, 200, (3, width))
@@ -116,6 +125,18 @@ def test_widths_of_texts_are_buckets_of_their_own(fake: FakeCuda, bundles: dict[
         *(((4, width), "capture") for width in (4, 8, 12)),
         *(((4, width), "replay") for width in (4, 8, 12)),
     ]
+
+
+def test_texts_that_share_prefixes_are_not_captured(
+    fake: FakeCuda, bundles: dict[str, Path]
+) -> None:
+    texts = bundles["tiny"] / "fp32" / "text.onnx"
+    right, tower = Tower.load(texts, CPU, 1), on_gpus(texts)
+    ids = np.random.default_rng(0).integers(0, 3, (5, 6))
+    for _ in range(2):
+        close(tower.run(ids), right.run(ids))
+    assert not tower.captures
+    assert {run.how for run in fake.runs} == {"run"}
 
 
 def test_buffers_are_made_once_and_take_bytes(
@@ -211,8 +232,8 @@ def test_out_of_memory_halves_a_batch_once(
     close(tower.run(pixels), wanted)  # and it goes on
 
 
-def test_another_failure_is_not_retried(fake: FakeCuda, bundles: dict[str, Path]) -> None:
-    tower = on_gpus(bundles["tiny"] / "fp32" / "text.onnx")
+def test_another_failure_is_not_retried(fake: FakeCuda, half_texts: Path) -> None:
+    tower = on_gpus(half_texts)
     with pytest.raises(bareclip.BareclipError, match=r"failed on inputs of .*'enable_cuda_graph'"):
         tower.run(np.full((4, 4), 10**6))
     assert len(fake.runs) == 1

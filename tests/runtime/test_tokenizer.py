@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,37 @@ def test_ids_are_the_reference_tokenizers(
 def test_how_far_a_text_is_padded_depends_on_itself_alone(tokenizer: Tokenizer) -> None:
     ids = [list(range(1, length + 1)) for length in (3, 4, 5, 24, 3, 8, 23, 7)]
     batches = [(places, batch.shape) for places, batch in tokenizer.batches(ids, 2)]
-    assert batches == [([0, 1], (2, 4)), ([4], (1, 4)), ([2], (1, 6)), ([5, 7], (2, 8)),
-                       ([3, 6], (2, 24))]  # fmt: skip
+    assert batches == [([0, 4], (2, 4)), ([1], (1, 4)), ([2], (1, 6)), ([7, 5], (2, 8)),
+                       ([6, 3], (2, 24))]  # fmt: skip
     [(_, alone)] = tokenizer.batches(ids[2:3], 2)
     assert alone.tolist() == [[1, 2, 3, 4, 5, tokenizer.recipe.pad_id]]
+
+
+def test_texts_that_begin_alike_follow_each_other_within_a_batchs_limits(
+    tokenizer: Tokenizer,
+) -> None:
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(1, 4, rng.integers(2, 9)).tolist() for _ in range(300)]
+    ids.append(list(range(1, 25)))  # more tokens than a batch may have
+    most, most_rows = 20, 22
+    seen: list[int] = []
+    batches = [*tokenizer.batches(ids, most, most_rows)]
+    for places, batch in batches:
+        texts = [ids[place] for place in places]
+        assert texts == sorted(texts)
+        assert [row[: len(t)] for row, t in zip(batch.tolist(), texts, strict=True)] == texts
+        distinct = {tuple(t[: n + 1]) for t in texts for n in range(len(t))}
+        assert len(distinct) <= most_rows or len(texts) == 1
+        assert len(texts) <= most
+        assert batch.size <= 8 * most_rows or len(texts) == 1
+        seen += places
+    assert sorted(seen) == [*range(len(ids))]
+    # And not smaller than need be: the next text would not have fitted in.
+    for (places, batch), (after, following) in pairwise(batches):
+        if batch.shape[1] == following.shape[1] and len(places) < most:
+            texts = [ids[place] for place in [*places, after[0]]]
+            distinct = {tuple(t[: n + 1]) for t in texts for n in range(len(t))}
+            assert len(distinct) > most_rows or len(texts) * batch.shape[1] > 8 * most_rows
 
 
 def test_truncation_keeps_the_end_token(tokenizer: Tokenizer) -> None:

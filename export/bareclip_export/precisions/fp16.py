@@ -19,6 +19,7 @@ from bareclip.threads import default_threads
 from ..errors import PrecisionError
 from ..graph import save
 from .fuse import fuse
+from .plain import load_plain, remove_prefixes
 from .products import Surgeon, array_of, bytes_of, given, is_constant
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -41,7 +42,9 @@ def write_fp16(source: Path, target: Path, batches: Sequence[NDArray[Any]], scra
         PrecisionError: A number of the tower is, or comes near to being, too large.
     """
     _check_range(source, batches, scratch)
-    model = typed(ir.load(source))
+    model = load_plain(source)
+    remove_prefixes(model)
+    model = typed(model)
     fuse(model)
     surgeon = Surgeon(model)
     kept = _kept(model)

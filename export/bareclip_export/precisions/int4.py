@@ -12,6 +12,7 @@ from ..graph import save
 from . import rounding
 from .int8 import product_of_bytes, weight_only
 from .observe import Observation
+from .plain import load_plain
 from .products import Surgeon, Table, find_products, find_tables
 
 BLOCK = 32
@@ -28,7 +29,7 @@ def write_int4(
         image: The vision tower's recipe; None for the text tower.
         observed: What came to the products in calibration; empty without.
     """
-    model = ir.load(source)
+    model = load_plain(source)
     surgeon = Surgeon(model)
     for product in find_products(model):
         pixels = product.bytes()

@@ -18,6 +18,7 @@ from bareclip.bundle import ImageRecipe
 from ..graph import save
 from . import rounding
 from .observe import Observation
+from .plain import load_plain
 from .products import CONTRIB, Product, Surgeon, Table, find_products, find_tables
 from .smooth import smooth
 
@@ -27,6 +28,9 @@ Floats = NDArray[np.float32]
 # each row of the activations: no scale is shared between rows.
 INTEGER_ACTIVATIONS = 4
 BLOCK = 128
+
+# What was rounded to 8 bits, and its scale and zero point.
+_Rounded = tuple[ir.Value, list[ir.Value]]
 
 
 def write_int8(
@@ -47,17 +51,18 @@ def write_int8(
         static: Names of the products to make static; the others are weight-only.
         smoothed: Whether outlier channels move into the weights first.
     """
-    model = ir.load(source)
+    model = load_plain(source)
     products = find_products(model)
     surgeon = Surgeon(model)
     if smoothed and static:
         observed = smooth(model, products, observed)
+    rounded: dict[ir.Value, _Rounded] = {}
     for product in products:
         pixels = product.bytes()
         if image is not None and pixels is not None:
             product_of_bytes(surgeon, product, pixels, image)
         elif product.name in static:
-            _static(surgeon, product, observed[product.name])
+            _static(surgeon, product, observed[product.name], rounded)
         else:
             weight_only(surgeon, product, 8, BLOCK, observed.get(product.name))
     for table in find_tables(model):
@@ -137,10 +142,14 @@ def input_scale(surgeon: Surgeon, name: str, seen: Observation) -> list[ir.Value
     ]
 
 
-def _static(surgeon: Surgeon, product: Product, seen: Observation) -> None:
-    parameters = input_scale(surgeon, product.name, seen)
-    quantized = surgeon.add(product.node, "QuantizeLinear", [product.input, *parameters])
-    _integer_product(surgeon, product, quantized, parameters, seen.mean)
+def _static(
+    surgeon: Surgeon, product: Product, seen: Observation, rounded: dict[ir.Value, _Rounded]
+) -> None:
+    if product.input not in rounded:  # queries, keys and values have the same one
+        parameters = input_scale(surgeon, product.name, seen)
+        quantized = surgeon.add(product.node, "QuantizeLinear", [product.input, *parameters])
+        rounded[product.input] = quantized, parameters
+    _integer_product(surgeon, product, *rounded[product.input], seen.mean)
 
 
 def _integer_product(

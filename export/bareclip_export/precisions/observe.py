@@ -13,6 +13,7 @@ from bareclip.session import Device, make_session
 from bareclip.threads import default_threads
 
 from ..graph import save
+from .plain import load_plain
 from .products import Surgeon, find_products
 
 Floats = NDArray[np.float32]
@@ -50,14 +51,14 @@ class Observation:
         low, high, total = self.low / factor, self.high / factor, self.total / factor
         return Observation(low, high, total, self.rows, self.inputs)
 
-    def add(self, values: Floats) -> None:
-        """Counts in (batch, .., K) more."""
+    def add(self, values: Floats, inputs: int) -> None:
+        """Counts in (.., K) more, of so many images or texts."""
         rows = values.reshape(-1, values.shape[-1])
         self.low = np.minimum(self.low, rows.min(axis=0))
         self.high = np.maximum(self.high, rows.max(axis=0))
         self.total += rows.sum(axis=0, dtype=np.float64)
         self.rows += len(rows)
-        self.inputs += len(values)
+        self.inputs += inputs
 
 
 def observe(graph: Path, batches: Sequence[NDArray[Any]], scratch: Path) -> dict[str, Observation]:
@@ -71,7 +72,7 @@ def observe(graph: Path, batches: Sequence[NDArray[Any]], scratch: Path) -> dict
     Returns:
         An observation for each product, by its weight's name.
     """
-    model = ir.load(graph)
+    model = load_plain(graph)
     # Read now: what is pruned below, the products among it, loses its inputs.
     inputs = {product.name: product.input for product in find_products(model)}
     watched = list(dict.fromkeys(inputs.values()))
@@ -88,5 +89,5 @@ def observe(graph: Path, batches: Sequence[NDArray[Any]], scratch: Path) -> dict
                 width = array.shape[-1]
                 none = np.full(width, np.inf, np.float32)
                 found[value] = Observation(none, -none, np.zeros(width), 0, 0)
-            found[value].add(array)
+            found[value].add(array, len(batch))
     return {name: found[value] for name, value in inputs.items()}

@@ -18,6 +18,7 @@ from bareclip.threads import default_threads
 from ..graph import save
 from .int8 import input_scale
 from .observe import Observation
+from .plain import load_plain
 from .products import Product, Surgeon, find_products
 from .smooth import smooth
 
@@ -51,7 +52,7 @@ def choose_static(
         weight's name -> the mean cosine it loses, alone, for the chosen products.
     """
     lost = _losses(graph, batches, observed, scratch, smoothed)
-    sizes = {p.name: p.shape[0] * p.shape[1] for p in find_products(ir.load(graph))}
+    sizes = {p.name: p.shape[0] * p.shape[1] for p in find_products(load_plain(graph))}
     chosen = sorted(lost, key=lambda name: lost[name] / sizes[name])
     while chosen and sum(lost[name] for name in chosen) > ALLOWANCE:
         chosen.pop()
@@ -65,7 +66,7 @@ def _losses(
     scratch: Path,
     smoothed: bool,
 ) -> dict[str, float]:
-    model = ir.load(graph)
+    model = load_plain(graph)
     products = find_products(model)
     if smoothed:
         observed = smooth(model, products, observed)

@@ -6,40 +6,37 @@ from onnxscript.nn import Module
 
 from ..tensors import Tensor
 from . import weights
-from .layers import Attention, Head, Linear, Mlp, Norm, Op, Value, constant
+from .attention import Mixture, attention_scale
+from .layers import Head, Linear, Mlp, Norm, Op, Value, constant
 
 
 class AttentionPooling(Module):
     """(N, T, W) -> (N, D), unit rows: normalised, attended to, through an MLP, projected.
 
-    The query is the same for every image, so it is computed here and is a constant.
+    The query is the same for every image, so what it looks for is computed here and is a
+    constant.
     """
 
     def __init__(
         self, pooling: weights.AttentionPooling, norm: weights.Norm, projection: Tensor | None
     ) -> None:
         super().__init__()
-        self._pooling = pooling
-        self._attention = Attention(pooling.heads, pooling.probe.shape[0])
+        self._pooling, self._width = pooling, pooling.probe.shape[0]
         self.norm = Norm(norm)
-        self.query = constant(
-            (1, pooling.heads, 1, self._attention.head_width),
-            self._project_probe,
-        )
-        self.key_value = Linear(pooling.key, pooling.value)
-        self.out = Linear(pooling.out)
+        self.mixture = Mixture(pooling.heads, pooling.value)
+        self.probes = constant((self._width, pooling.heads), self._project_probe)
+        self.out = Linear(pooling.out, behind=pooling.value)
         self.mlp_norm = Norm(pooling.norm)
         self.mlp = Mlp(pooling)
         self.head = Head(None, projection)
 
     def forward(self, op: Op, x: Value) -> Value:
-        projected = self.key_value(op, self.norm(op, x))
-        key, value = op.Split(projected, axis=-1, num_outputs=2, _outputs=2)
-        x = self.out(op, self._attention.of_heads(op, self.query, key, value))
+        x = self.out(op, self.mixture(op, self.probes, self.norm(op, x)))
         return self.head(op, op.Add(x, self.mlp(op, self.mlp_norm(op, x))))
 
     def _project_probe(self) -> NDArray[np.float64]:
-        """(1, H, 1, W/H): the query, scaled and cut into heads."""
-        query = self._pooling.query
+        """(W, H): the query, scaled, through the keys' weight."""
+        query, key, heads = self._pooling.query, self._pooling.key, self._pooling.heads
         row = query.weight.float64() @ self._pooling.probe.float64() + query.bias.float64()
-        return (row * self._attention.scale).reshape(1, self._pooling.heads, 1, -1)
+        scaled = row.reshape(heads, -1) * attention_scale(heads, self._width)
+        return np.einsum("hd,hdw->wh", scaled, key.weight.float64().reshape(heads, -1, self._width))

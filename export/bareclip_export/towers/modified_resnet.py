@@ -7,7 +7,8 @@ from onnxscript.nn import Module, ModuleList
 from bareclip.bundle import ImageRecipe
 
 from . import weights
-from .layers import FLOAT, Attention, Linear, Op, Value, constant, unit
+from .attention import OneQuery
+from .layers import FLOAT, Linear, Op, Value, constant, unit
 
 
 class ModifiedResNet(Module):
@@ -96,19 +97,15 @@ class AttentionPool(Module):
     def __init__(self, tower: weights.ModifiedResNet) -> None:
         super().__init__()
         places, self._width = tower.positions.shape
-        self._attention = Attention(tower.heads, self._width)
         self.positions = constant((places, self._width), tower.positions.float32)
-        self.query = Linear(tower.query, scales=(self._attention.scale,))
-        self.key_value = Linear(tower.key, tower.value)
-        self.out = Linear(tower.out)
+        self.attention = OneQuery(tower.heads, tower.query, tower.key, tower.value)
+        self.out = Linear(tower.out, behind=tower.value)
 
     def forward(self, op: Op, x: Value) -> Value:
         x = op.Transpose(op.Reshape(x, [0, self._width, -1]), perm=[0, 2, 1])
         x = op.Concat(op.ReduceMean(x, [1], keepdims=1), x, axis=1)
         x = op.Add(x, self.positions)
-        query = self.query(op, op.Slice(x, [0], [1], [1]))
-        key, value = op.Split(self.key_value(op, x), axis=-1, num_outputs=2, _outputs=2)
-        pooled = self.out(op, self._attention(op, query, key, value))
+        pooled = self.out(op, self.attention(op, op.Slice(x, [0], [1], [1]), x))
         return unit(op, op.Squeeze(pooled, [1]))
 
 

@@ -5,20 +5,23 @@ import onnx_ir as ir
 from onnxscript.nn import Module
 
 from . import weights
-from .layers import LAST, Blocks, Head, Op, Value, constant
+from .attention import Blocks
+from .layers import LAST, Head, Op, Value, constant
+from .prefixes import find_prefixes
 
 
 class TextTransformer(Module):
     """(N, T) int64 ids -> (N, D) float32, unit rows; T up to the context length.
 
     Where attention looks back only and the end token is pooled, whatever pads a text after
-    its end changes nothing, and the graph needs no attention mask as an input.
+    its end changes nothing, so the graph needs no attention mask as an input; and texts that
+    begin alike share rows.
     """
 
     def __init__(self, tower: weights.TextTransformer) -> None:
         super().__init__()
         self._pooling = tower.pooling
-        context = tower.positions.shape[0]
+        context, self._width = tower.positions.shape
         self.tokens = constant(tower.tokens.shape, tower.tokens.float32)
         self.positions = constant(tower.positions.shape, tower.positions.float32)
         self.causal_mask = None
@@ -32,28 +35,29 @@ class TextTransformer(Module):
     def forward(self, op: Op, ids: Value) -> Value:
         length = op.Shape(ids, start=1, end=2)
         x = op.Add(op.Gather(self.tokens, ids), op.Slice(self.positions, [0], length, [0]))
-        mask = pooled_mask = None
+        mask = None
         if self.causal_mask is not None:
-            mask = op.Slice(self.causal_mask, [0], length, [1])
+            mask = op.Slice(self.causal_mask, [0, 0], op.Concat(length, length, axis=0), [0, 1])
         if self._pooling == "last":
             # It comes after all others, so no mask hides one from it.
-            def pool(tokens: Value) -> Value:
-                return op.Slice(tokens, [-1], [LAST], [1])
-        else:
-            place = self._place(op, ids)
-            if mask is not None:
-                # The pooled token's row of the mask: (N, T) -> (N, 1, 1, T).
-                pooled_mask = op.Unsqueeze(op.Gather(mask, place), [1, 2])
-            index = op.Unsqueeze(place, [1, 2])
+            return self.head(op, self.blocks(op, x, lambda x: op.Slice(x, [-1], [LAST], [1]), mask))
+        end = self._end(op, ids)
+        if mask is None:
+            place = op.Unsqueeze(end, [1, 2])
+            return self.head(op, self.blocks(op, x, lambda x: op.GatherND(x, place, batch_dims=1)))
+        prefixes = find_prefixes(op, ids, end, self._width)
+        last_row = op.GatherND(prefixes.rows, op.Unsqueeze(end, [1]), batch_dims=1)
+        pooled = self.blocks(
+            op,
+            prefixes.collect(op, x),
+            lambda x: op.Unsqueeze(op.Gather(x, last_row), [1]),
+            mask,
+            op.Unsqueeze(op.Gather(mask, end), [1]),
+            prefixes,
+        )
+        return self.head(op, pooled)
 
-            def pool(tokens: Value) -> Value:
-                return op.GatherND(tokens, index, batch_dims=1)
-
-        if mask is not None:
-            mask = op.Slice(mask, [0], length, [0])
-        return self.head(op, self.blocks(op, x, mask, pooled_mask, pool))
-
-    def _place(self, op: Op, ids: Value) -> Value:
+    def _end(self, op: Op, ids: Value) -> Value:
         """(N,) the place of the token that leaves the tower."""
         marked = ids if self._pooling == "highest" else op.Equal(ids, self._pooling)
         # CUDA has ArgMax of floats only; float32 holds every token id exactly.

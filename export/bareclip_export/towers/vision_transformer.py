@@ -7,8 +7,9 @@ from onnxscript.nn import Module, ModuleList
 from bareclip.bundle import ImageRecipe
 
 from . import weights
+from .attention import Block, Blocks
 from .attention_pooling import AttentionPooling
-from .layers import FLOAT, LAST, Block, Blocks, Head, Norm, Op, Value, constant
+from .layers import FLOAT, LAST, Head, Norm, Op, Value, constant
 
 
 class VisionTransformer(Module):
@@ -69,7 +70,7 @@ class _ClassToken(Blocks):
     """All blocks: (N, T, W) -> (N, 1, W), the class token's."""
 
     def forward(self, op: Op, x: Value) -> Value:  # type: ignore[override]
-        return super().forward(op, x, None, None, lambda x: op.Slice(x, [0], [1], [1]))
+        return super().forward(op, x, lambda x: op.Slice(x, [0], [1], [1]))
 
 
 class _AllTokens(Module):
@@ -81,7 +82,7 @@ class _AllTokens(Module):
 
     def forward(self, op: Op, x: Value) -> Value:
         for block in self.full:
-            x = block(op, x, None)
+            x = block(op, x, None, None)
         return x
 
 

@@ -15,12 +15,17 @@ from bareclip_export.precisions.fp16 import typed, write_fp16
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 UINT8, INT64, BOOL = ir.DataType.UINT8, ir.DataType.INT64, ir.DataType.BOOL
 FLOATS, ANY = {HALF, FLOAT}, {HALF, FLOAT, UINT8, INT64, BOOL}
+NUMBERS = {HALF, FLOAT, INT64}
+TRUTH = {BOOL}
 
 # Of its first input; none of the lists is longer than what the towers may need.
 KERNELS = {
     **dict.fromkeys(("Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"), ANY),
-    **dict.fromkeys(("Split", "Gather", "Shape"), ANY),
-    **dict.fromkeys(("Add", "Mul", "Div"), FLOATS),
+    **dict.fromkeys(("Split", "Gather", "Shape", "Concat", "Expand"), ANY),
+    **dict.fromkeys(("Add", "Mul", "Div", "Sub"), NUMBERS),
+    **dict.fromkeys(("Range", "CumSum", "LessOrEqual", "Greater"), NUMBERS),
+    **dict.fromkeys(("And", "Not", "Where"), TRUTH),  # Where's choice is of int64
+    "NonZero": {BOOL, INT64},
     "Equal": {*FLOATS, INT64, BOOL},
     "GatherND": {*FLOATS, INT64, BOOL},
     "Pad": {*FLOATS, BOOL},

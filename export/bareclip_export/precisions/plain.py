@@ -1,0 +1,92 @@
+"""Takes back what our float32 graphs do for a CPU's sake: other precisions do not gain by it."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ..towers.layers import SPARE, spare_units
+from ..towers.prefixes import PLACES, ROWS
+from .products import Surgeon, find_products, given, is_constant
+
+
+def load_plain(graph: Path) -> ir.Model:
+    """A float32 ``.onnx`` file, without units of zeros; any exporter's."""
+    model = ir.load(graph)
+    remove_spare_units(model)
+    return model
+
+
+def remove_spare_units(model: ir.Model) -> None:
+    """Removes the units of zeros that MLPs have where ``spare_units`` adds some, in place."""
+    removed = False
+    for expand, contract in pairwise(find_products(model)):
+        width = expand.shape[1]
+        if not spare_units(width - SPARE) or contract.shape[0] != width:
+            continue
+        kept, spare = slice(width - SPARE), slice(width - SPARE, None)
+        into, out_of, bias = expand.weight(), contract.weight(), expand.bias()
+        if into[:, spare].any() or out_of[spare].any() or bias[spare].any():
+            continue
+        _cut(given(expand.node.inputs[1]), (slice(None), kept))
+        _cut(given(contract.node.inputs[1]), (kept,))
+        for value in expand.add.inputs if expand.add is not None else ():
+            if is_constant(value):
+                _cut(given(value), (kept,))
+        removed = True
+    if removed:
+        _forget_shapes(model)
+
+
+def remove_prefixes(model: ir.Model) -> None:
+    """Gives every text all of its rows again, in place; shapes then follow from the input's.
+
+    Without fixed shapes CUDA cannot capture a graph, and what it would save there is not
+    measured.
+    """
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    if PLACES not in values:
+        return
+    rows, places = values[ROWS], values[PLACES]
+    surgeon = Surgeon(model)
+    first = next(iter(model.graph))
+    size = surgeon.add(first, "Shape", [model.graph.inputs[0]])
+    rest = surgeon.constant("rest", np.array([-1]))
+    shape = surgeon.add(first, "Concat", [size, rest], {"axis": 0})
+    for node in [node for node in model.graph if node.op_type == "Gather"]:
+        x, index = given(node.inputs[0]), given(node.inputs[1])
+        maker = index.producer()
+        if index is places:
+            new = x
+        elif index is rows:
+            new = surgeon.add(node, "Reshape", [x, shape])
+        elif maker is not None and maker.op_type == "GatherND" and maker.inputs[0] is rows:
+            spread = surgeon.add(node, "Reshape", [x, shape])
+            new = surgeon.add(node, "GatherND", [spread, maker.inputs[1]], {"batch_dims": 1})
+        else:
+            continue
+        node.outputs[0].replace_all_uses_with(new)
+    surgeon.prune()
+    _forget_shapes(model)
+
+
+def _cut(value: ir.Value, part: tuple[slice, ...]) -> None:
+    """Makes a weight a part of itself, when it is asked for."""
+    whole = given(value).const_value
+    if whole is None:
+        raise TypeError(f"{value.name} has no numbers")
+    shape = ir.Shape(np.empty(whole.shape.numpy(), np.bool_)[part].shape)
+
+    def tensor() -> ir.TensorProtocol:
+        return ir.tensor(np.ascontiguousarray(whole.numpy()[part]), name=value.name)
+
+    value.const_value = ir.LazyTensor(tensor, ir.DataType.FLOAT, shape, name=value.name)
+    value.shape = shape
+
+
+def _forget_shapes(model: ir.Model) -> None:
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
