@@ -33,7 +33,7 @@ from bareclip.installation import find_driver, import_onnxruntime
 from bareclip.preprocess import pixels_ahead
 from bareclip.samples import TEXTS
 from bareclip.session import Device, Tower, make_session
-from bareclip.threads import default_threads
+from bareclip.threads import Threads
 from bareclip.tokenizer import Tokenizer
 from benchmarks.cuda_peers import ROUND, latency, some, transformers
 from benchmarks.roofline import executed, flops_of, write_product
@@ -155,7 +155,7 @@ def _precision(
 ) -> dict[str, Any]:
     def load(tower: str, **options: str) -> CudaTower:
         path = bundle.folder / bundle.tower(precision, tower).graph
-        return CudaTower.load(path, replace(device, options=options), default_threads())
+        return CudaTower.load(path, replace(device, options=options), Threads())
 
     vision, plain = load("vision"), load("vision", enable_cuda_graph="0")
     towers = {"vision": vision, "text": load("text")}
@@ -190,7 +190,7 @@ def _least_cosines(bundle: Bundle, towers: Mapping[str, Tower], pixels: Pixels) 
     least = {}
     for name, tower in towers.items():
         graph = bundle.folder / bundle.tower("fp32", name).graph
-        right = Tower.load(graph, CPU, default_threads())
+        right = Tower.load(graph, CPU, Threads())
         pairs = zip(tower.map(given[name]), right.map(given[name]), strict=True)
         least[name] = min(float((ours * theirs).sum(axis=1).min()) for ours, theirs in pairs)
     return least
@@ -209,7 +209,7 @@ def _product(
     """TFLOP/s of one large matrix product, whose operands stay on the device."""
     shape = ((side, side), (side, side))
     feeds = write_product(shape, scratch / "product.onnx", dtype)
-    session = make_session(scratch / "product.onnx", device, default_threads())
+    session = make_session(scratch / "product.onnx", device, Threads())
     place = ("cuda", device.gpus[0]) if device.on_cuda else ("cpu", 0)
     values = import_onnxruntime().OrtValue
     binding = session.io_binding()

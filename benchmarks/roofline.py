@@ -24,7 +24,7 @@ from bareclip.bench import machine
 from bareclip.bundle import Bundle
 from bareclip.samples import drawn_pixels
 from bareclip.session import Device, Tower, make_session
-from bareclip.threads import default_threads
+from bareclip.threads import Threads
 from bareclip_export.graph import save
 from bareclip_export.precisions.products import Surgeon
 
@@ -48,7 +48,7 @@ def main() -> None:
         alone = {shape: Product(shape, scratch) for shape in shapes}
         precisions = [p for p in bundle.precisions if p != "fp16"]
         graphs = {p: bundle.folder / bundle.tower(p, "vision").graph for p in precisions}
-        towers = {p: Tower.load(graph, CPU, default_threads()) for p, graph in graphs.items()}
+        towers = {p: Tower.load(graph, CPU, Threads()) for p, graph in graphs.items()}
         products: list[float] = []
         whole: dict[str, list[float]] = {precision: [] for precision in precisions}
         for turn in range(arguments.rounds + 2):
@@ -113,7 +113,7 @@ def executed(graph: Path, pixels: NDArray[np.uint8], scratch: Path) -> Counter[S
     model.graph.outputs[:] = values
     Surgeon(model).prune()
     save(model, scratch / "operands.onnx")
-    session = make_session(scratch / "operands.onnx", CPU, default_threads())
+    session = make_session(scratch / "operands.onnx", CPU, Threads())
     arrays = session.run(None, {session.get_inputs()[0].name: pixels})
     shape = {value: array.shape for value, array in zip(values, arrays, strict=True)}
     return Counter(
@@ -128,7 +128,7 @@ class Product:
     def __init__(self, shape: Shape, scratch: Path) -> None:
         path = scratch / f"product-{'x'.join(map(str, (*shape[0], 0, *shape[1])))}.onnx"
         self._feeds = write_product(shape, path)
-        self._session = make_session(path, CPU, default_threads())
+        self._session = make_session(path, CPU, Threads())
 
     def seconds(self) -> float:
         """Of one run."""

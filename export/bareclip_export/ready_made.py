@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
 from bareclip.session import Device, make_session
-from bareclip.threads import default_threads
+from bareclip.threads import Threads
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
@@ -229,7 +229,7 @@ def _mask(surgeon: Surgeon, first: ir.Node, ids: ir.Value, end_id: int) -> ir.Va
 def _run(
     path: Path, output: str, recipe: ImageRecipe | TextRecipe, batch: NDArray[Any]
 ) -> NDArray[np.float64]:
-    session = make_session(path, Device("cpu", required=True), default_threads())
+    session = make_session(path, Device("cpu", required=True), Threads())
     feeds: dict[str, NDArray[Any]]
     if isinstance(recipe, ImageRecipe):
         values = (batch * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)

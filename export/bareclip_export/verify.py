@@ -14,7 +14,7 @@ from bareclip.bundle import Parity
 from bareclip.samples import AWKWARD_TEXTS, drawn_pixels
 from bareclip.session import Device, Tower
 from bareclip.similarity import cosine
-from bareclip.threads import default_threads
+from bareclip.threads import Threads
 from bareclip.tokenizer import Tokenizer
 
 from .errors import ParityError
@@ -45,7 +45,7 @@ def verify(
     Raises:
         ParityError: A vector differs by more than ``TOLERANCE``.
     """
-    tower = Tower.load(graph, Device("cpu", required=True), default_threads())
+    tower = Tower.load(graph, Device("cpu", required=True), Threads())
     answers = np.concatenate([tower.run(batch) for batch in batches])
     del tower  # frees its weights before the reference reads them again
     wanted = reference(_joined(batches, pad_id))

@@ -23,13 +23,15 @@ from .errors import DeviceError
 from .image_input import open_image
 from .installation import import_onnxruntime, package_version
 from .preprocess import pixels
-from .samples import TEXTS, drawn_pixels
+from .samples import TEXTS, drawn_pixels, prompts, unlike_texts
 from .session import Device, Tower
-from .threads import default_threads
+from .threads import Threads, default_threads
 from .tokenizer import Tokenizer
 from .zero_shot import LabelMatrix
 
 BATCHES = (1, 2, 4, 8, 16, 32)
+# What throughput is measured of; texts begin unlike each other, prompts as labels' do.
+WORKS = {"images": "vision", "texts": "text", "prompts": "text"}
 LABELS = 1000
 _PHOTO = (640, 480)
 _WARM_UP = 3
@@ -56,9 +58,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Rate:
-    """Throughput of a tower at a batch size and a number of threads."""
+    """Throughput of a tower at a batch size and a number of threads.
 
-    tower: str
+    Attributes:
+        work: Of ``WORKS``.
+    """
+
+    work: str
     batch: int
     threads: int
     per_second: float
@@ -81,6 +87,12 @@ class Case:
     text: Timing | None
     rates: list[Rate]
 
+    def encode(self, work: str) -> float | None:
+        """Milliseconds of a tower for one input, on all threads; None without that tower."""
+        alone = [r for r in self.rates if (r.work, r.batch) == (work, 1)]
+        most = max((rate.threads for rate in alone), default=0)
+        return next((1000 / rate.per_second for rate in alone if rate.threads == most), None)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -88,7 +100,8 @@ class Report:
 
     Attributes:
         machine: CPU, cores, versions.
-        stages: Step of the way -> milliseconds, of what is the same at every precision.
+        stages: Step of the way -> milliseconds, of what is the same at every precision; what
+            else there is, encoding, is ``Case.encode``.
         cases: A precision and device each.
         stolen: Share of the time that the machine's host gave to others; None where unknown.
     """
@@ -191,37 +204,44 @@ def _case(
     own = default_threads()
 
     def load(tower: str, threads: int) -> Tower:
-        return load_tower(graphs[tower], device, threads)
+        return load_tower(graphs[tower], device, Threads(threads))
 
     def one(name: str) -> Timing:
         tower = load(name, own)
         if name == "text":
-            return measure(lambda: tower.run(_texts(tokenizer, 1)), seconds)
+            return measure(lambda: tower.run(_ids(tokenizer, TEXTS[:1])), seconds)
         recipe = bundle.image_recipe()
         return measure(lambda: tower.run(pixels(photo, recipe, "as_seen")[None]), seconds)
 
-    def rate(tower: Tower, name: str, threads: int, batch: int) -> Rate:
-        if name == "text":
-            given: NDArray[Any] = _texts(tokenizer, batch)
+    def rate(tower: Tower, work: str, threads: int, batch: int) -> Rate:
+        if work == "images":
+            given: NDArray[Any] = drawn_pixels(bundle.image_recipe().size, batch)
         else:
-            given = drawn_pixels(bundle.image_recipe().size, batch)
+            given = _ids(tokenizer, (unlike_texts if work == "texts" else prompts)(batch))
         timing = measure(lambda: tower.run(given), seconds)
-        return Rate(name, batch, threads, 1000 * batch / timing.p50, timing.uncertainty)
+        return Rate(work, batch, threads, 1000 * batch / timing.p50, timing.uncertainty)
 
     latency = {name: one(name) for name in bundle.towers}
     rates = []
     for threads in sorted({1, own}) if device.name == "cpu" else [own]:
         for name in bundle.towers:
             tower = load(name, threads)
-            rates += [rate(tower, name, threads, batch) for batch in BATCHES]
+            works = [work for work, its in WORKS.items() if its == name]
+            rates += [rate(tower, work, threads, batch) for work in works for batch in BATCHES]
     return Case(precision, device.name, latency.get("vision"), latency.get("text"), rates)
 
 
-def _texts(tokenizer: Tokenizer | None, count: int) -> NDArray[np.int64]:
+def _ids(tokenizer: Tokenizer | None, texts: list[str]) -> NDArray[np.int64]:
+    """(N, T) of texts as one batch, all filled up to the longest."""
     if tokenizer is None:
         raise ValueError("a bundle with a text tower has a tokenizer")
-    [(_, ids)] = tokenizer.batches(tokenizer.encode(TEXTS[:1] * count, truncate=True), count)
-    return ids
+    ids = tokenizer.encode(texts, truncate=True)
+    longest = max(range(len(ids)), key=lambda place: len(ids[place]))
+    [(_, row)] = tokenizer.batches([ids[longest]], 1)
+    batch = np.full((len(ids), row.shape[1]), tokenizer.recipe.pad_id, np.int64)
+    for line, tokens in zip(batch, sorted(ids), strict=True):
+        line[: len(tokens)] = tokens
+    return batch
 
 
 def _stages(

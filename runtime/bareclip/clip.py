@@ -17,7 +17,7 @@ from .image_input import ImageInput, describe, is_one_image
 from .preprocess import Reading, pixels_ahead
 from .results import Failure, Hit, Item, PartialEmbeddings
 from .session import Device, ProviderOption, Tower
-from .threads import default_threads
+from .threads import Threads, default_threads
 from .tokenizer import Tokenizer
 from .towers import load_towers
 from .zero_shot import Ensemble, LabelMatrix, Prediction, label_matrix, ranked
@@ -45,6 +45,7 @@ class Options:
     reading: Reading = "as_seen"
     cache: bool = True
     provider_options: Mapping[str, ProviderOption] | None = None
+    spinning: bool = False
 
 
 def load(
@@ -55,6 +56,7 @@ def load(
     reading: Reading = "as_seen",
     cache: bool = True,
     provider_options: Mapping[str, ProviderOption] | None = None,
+    spinning: bool = False,
 ) -> "Clip":
     """Loads a bundle.
 
@@ -75,6 +77,9 @@ def load(
             user's cache, so that later processes start sooner and share their memory.
         provider_options: For ONNX Runtime's CUDA provider, over ours, such as
             ``{"gpu_mem_limit": 4 * 1024**3}`` for each tower; docs/cuda.md has more.
+        spinning: Whether ONNX Runtime's threads wait for work in a loop: on an idle machine
+            single images and texts come sooner, on a busy one all of it later; see
+            docs/performance.md.
 
     Raises:
         BundleError: No bundle there, damaged, or without that precision.
@@ -83,7 +88,7 @@ def load(
     """
     # Not expanduser(), which raises where there is no such user.
     folder = DEMO if bundle is None else Path(os.path.expanduser(bundle)).absolute()  # noqa: PTH111
-    options = Options(precision, device, threads, reading, cache, provider_options)
+    options = Options(precision, device, threads, reading, cache, provider_options, spinning)
     return Clip.load(folder, options)
 
 
@@ -126,7 +131,7 @@ class Clip:
         if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
             raise BareclipError(f"threads is {threads!r}; it must be 1 to {MAX_THREADS}, or None")
         device = Device.parse(options.device, options.provider_options)
-        wanted = options.precision, threads, options.cache
+        wanted = options.precision, Threads(threads, options.spinning), options.cache
         try:
             precision, towers = load_towers(bundle, device, *wanted)
         except DeviceError as error:

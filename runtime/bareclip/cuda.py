@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .errors import BareclipError, DeviceError
 from .installation import import_onnxruntime
 from .session import Device, Tower, make_session, run_error
+from .threads import Threads
 
 Vectors = NDArray[np.float32]
 
@@ -75,7 +76,7 @@ class _Gate:
 _GATE = _Gate()
 
 
-def load_tower(graph: Path, device: Device, threads: int) -> Tower:
+def load_tower(graph: Path, device: Device, threads: Threads) -> Tower:
     """A tower on whatever device, as ``Tower.load``; raises what ``make_session`` raises."""
     load = CudaTower.load if device.on_cuda else Tower.load
     return load(graph, device, threads)
@@ -114,7 +115,7 @@ class CudaTower(Tower):
         ]
 
     @classmethod
-    def load(cls, graph: Path, device: Device, threads: int) -> "CudaTower":
+    def load(cls, graph: Path, device: Device, threads: Threads) -> "CudaTower":
         """Makes a session a GPU; or one on the CPU, which is used in the same way.
 
         Args:

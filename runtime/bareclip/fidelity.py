@@ -21,7 +21,7 @@ from .errors import ImageError
 from .preprocess import pixels_ahead
 from .samples import TEXTS, drawn_pixels
 from .session import Device
-from .threads import default_threads
+from .threads import Threads, default_threads
 from .tokenizer import Tokenizer
 
 Vectors = NDArray[np.float32]
@@ -204,7 +204,7 @@ def shortfalls(precision: str, fidelity: Fidelity) -> list[str]:
 
 def _load(bundle: Bundle, precision: str, tower: str, device: Device) -> Run:
     graph = bundle.folder / bundle.tower(precision, tower).graph
-    return load_tower(graph, device, default_threads()).run
+    return load_tower(graph, device, Threads()).run
 
 
 def _embed(run: Run, batches: Sequence[Batch], width: int) -> Vectors:

@@ -27,6 +27,7 @@ from .bundle import TowerFiles
 from .errors import BundleError
 from .installation import import_onnxruntime
 from .session import Device, make_session
+from .threads import Threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -81,13 +82,15 @@ def cache_folder() -> Path | None:
     return base / "bareclip"
 
 
-def load_session(folder: Path, tower: TowerFiles, threads: int) -> "onnxruntime.InferenceSession":
+def load_session(
+    folder: Path, tower: TowerFiles, threads: Threads
+) -> "onnxruntime.InferenceSession":
     """A session on the CPU, from the prepared copy where there is one; else makes one too.
 
     Args:
         folder: The bundle's.
         tower: Its files.
-        threads: For one operator.
+        threads: The session's.
 
     Raises:
         BundleError: ONNX Runtime cannot load the graph.
@@ -156,7 +159,7 @@ def _usable_cache() -> Path | None:
     return cache
 
 
-def _open(place: Path, name: str, threads: int) -> "onnxruntime.InferenceSession | None":
+def _open(place: Path, name: str, threads: Threads) -> "onnxruntime.InferenceSession | None":
     """A session on an entry that is whole; None where there is none, or it is damaged."""
     try:
         sizes = json.loads((place / _RECORD).read_text(encoding="utf-8"))["files"]
@@ -175,7 +178,7 @@ def _open(place: Path, name: str, threads: int) -> "onnxruntime.InferenceSession
 
 
 def _prepare(
-    cache: Path, place: Path, graph: Path, threads: int
+    cache: Path, place: Path, graph: Path, threads: Threads
 ) -> "onnxruntime.InferenceSession | None":
     """Makes a session and, from it, the entry; None where the entry cannot be written."""
     scratch = cache / f".{place.name}.{secrets.token_hex(4)}.partial"

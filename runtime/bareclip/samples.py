@@ -22,6 +22,24 @@ _THINGS = (
 TEXTS = [*(f"a photo of a {thing}" for thing in _THINGS), *AWKWARD_TEXTS]
 
 
+def prompts(count: int) -> list[str]:
+    """Distinct texts of some seven tokens that begin with the same five."""
+    return [f"a photo of a {_THINGS[i % len(_THINGS)]}{_nth(i)}" for i in range(count)]
+
+
+def unlike_texts(count: int) -> list[str]:
+    """As many texts, as long, of which hardly two begin with the same word."""
+    things = len(_THINGS)
+    return [
+        f"{_THINGS[i % things]} beside a {_THINGS[(5 * i + 3) % things]}{_nth(i)}"
+        for i in range(count)
+    ]
+
+
+def _nth(i: int) -> str:
+    return "" if i < len(_THINGS) else f" {i // len(_THINGS) + 1}"
+
+
 def drawn_pixels(size: int, count: int) -> NDArray[np.uint8]:
     """Pictures like scenes, drawn ones and, every fourth, noise.
 

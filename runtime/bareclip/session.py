@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .errors import BareclipError, BundleError, DeviceError
 from .installation import CPU, CUDA, find_driver, import_onnxruntime, installation, load_libraries
+from .threads import Threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -149,13 +150,13 @@ class Tower:
         self._process = os.getpid()
 
     @classmethod
-    def load(cls, graph: Path, device: Device, threads: int) -> "Tower":
+    def load(cls, graph: Path, device: Device, threads: Threads) -> "Tower":
         """Makes a session.
 
         Args:
             graph: The ``.onnx`` file; its weights lie beside it.
             device: Where to run.
-            threads: For one operator; operators run one after another.
+            threads: On the CPU.
 
         Raises:
             BundleError: ONNX Runtime cannot load the graph.
@@ -230,7 +231,7 @@ def run_error(inputs: Sequence[NDArray[Any]], error: Exception) -> BareclipError
 def make_session(
     graph: Path,
     device: Device,
-    threads: int,
+    threads: Threads,
     *,
     optimize: bool = True,
     save_to: Path | None = None,
@@ -240,7 +241,7 @@ def make_session(
     Args:
         graph: The ``.onnx`` file; its weights lie beside it.
         device: Where to run.
-        threads: For one operator; operators run one after another.
+        threads: On the CPU.
         optimize: False for a graph that was saved optimised.
         save_to: Write the optimised graph, its weights packed for this CPU, to that file
             and to its name with ``.data``.
@@ -251,11 +252,9 @@ def make_session(
     """
     ort = import_onnxruntime()
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads.count
     options.inter_op_num_threads = 1
-    # Waiting threads that spin take the cores from image decoding and from neighbours:
-    # on a shared host that was up to twice as slow.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads.spinning)))
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if save_to is not None:

@@ -5,6 +5,7 @@ ONNX Runtime's own default is every physical core, whatever a container is allow
 
 import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -70,3 +71,17 @@ def _read(path: Path) -> str | None:
         return path.read_text().strip()
     except OSError:
         return None
+
+
+@dataclass(frozen=True)
+class Threads:
+    """A session's own threads.
+
+    Attributes:
+        count: For one operator; operators run one after another.
+        spinning: Whether they wait for work in a loop, which takes it up sooner and keeps a core
+            from all others meanwhile; benchmarks/threads.py measures both.
+    """
+
+    count: int = field(default_factory=default_threads)
+    spinning: bool = False

@@ -9,13 +9,14 @@ from .errors import BundleError
 from .installation import check_version, import_onnxruntime
 from .prepared import load_session
 from .session import Device, Tower
+from .threads import Threads
 
 
 def load_towers(
     bundle: Bundle,
     device: Device,
     precision: str | Mapping[str, str],
-    threads: int,
+    threads: Threads,
     cache: bool,
 ) -> tuple[dict[str, str], dict[str, Tower]]:
     """Loads a bundle's towers and holds them to what it says of them.
@@ -24,7 +25,7 @@ def load_towers(
         bundle: Has one or both.
         device: Where to run.
         precision: A name, ``"auto"``, or one for each tower.
-        threads: For one operator.
+        threads: Of each tower.
         cache: Whether to keep prepared copies.
 
     Returns:
@@ -56,7 +57,9 @@ def load_towers(
     return chosen, towers
 
 
-def _load(bundle: Bundle, files: TowerFiles, device: Device, threads: int, cache: bool) -> Tower:
+def _load(
+    bundle: Bundle, files: TowerFiles, device: Device, threads: Threads, cache: bool
+) -> Tower:
     if cache and not device.on_cuda:
         return Tower(load_session(bundle.folder, files, threads), device.name)
     return load_tower(bundle.folder / files.graph, device, threads)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bareclip import bench
+from bareclip import bench, samples
 from bareclip.bundle import Bundle
 from bareclip_export.precisions.quantize import Data, quantize
 from tests.runtime.test_cli import run
@@ -70,7 +70,7 @@ def test_every_precision_that_runs_here_is_measured(bundle: Path) -> None:
     ]
     for case in report.cases:
         assert case.image.p50 > 0
-        assert {rate.tower for rate in case.rates} == {"vision", "text"}
+        assert {rate.work for rate in case.rates} == {"images", "texts", "prompts"}
         assert {rate.batch for rate in case.rates} == set(bench.BATCHES)
         assert all(rate.per_second > 0 for rate in case.rates)
     assert len(report.stages) == 4
@@ -78,13 +78,32 @@ def test_every_precision_that_runs_here_is_measured(bundle: Path) -> None:
     assert report.stolen is None or 0 <= report.stolen <= 1
 
 
+def test_texts_that_are_measured_begin_unlike_each_other_and_prompts_alike() -> None:
+    texts, prompts = samples.unlike_texts(32), samples.prompts(32)
+    assert len({*texts}) == len({*prompts}) == 32
+    assert len({text.split()[0] for text in texts}) == 26
+    assert {tuple(prompt.split()[:4]) for prompt in prompts} == {("a", "photo", "of", "a")}
+
+
+def test_encoding_is_the_towers_time_for_one_on_all_threads() -> None:
+    rates = [
+        bench.Rate("images", batch, threads, 100.0 * threads * batch, 0.0)
+        for threads in (1, 2)
+        for batch in (1, 8)
+    ]
+    case = bench.Case("fp32", "cpu", None, None, rates)
+    assert case.encode("images") == pytest.approx(5)
+    assert case.encode("texts") is None
+
+
 def test_the_command(bundle: Path, tmp_path: Path) -> None:
     plot = tmp_path / "bench.png"
     found = run("bench", bundle, "--seconds", "0.001", "--plot", plot)
-    for text in ("Images a second", "int4", "p99", "resize and crop it"):
+    for text in ("Images: a second", "Prompts, ", "int4", "p99", "resize and crop it",
+                 "encode the text at fp32, cpu", "stolen by the host"):  # fmt: skip
         assert text in found.stdout
     image = Image.open(io.BytesIO(plot.read_bytes()))
-    assert image.size == (1200, 840)
+    assert image.size == (1560, 840)
     told = json.loads(run("bench", "--json", "--seconds", "0.001").stdout)
     assert told["bundle"] == "bareclip-demo"
     assert told["cases"][0]["rates"][0].keys() >= {"per_second", "uncertainty"}

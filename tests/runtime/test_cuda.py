@@ -14,11 +14,13 @@ from bareclip import cuda, session
 from bareclip.cuda import CudaTower, bucket_size
 from bareclip.installation import Driver
 from bareclip.session import Device, Tower
+from bareclip.threads import Threads
 from bareclip_export.precisions.fp16 import write_fp16
 from tests.runtime.fake_cuda import FakeCuda
 from tests.variants import batch
 
 CPU = Device("cpu", required=True)
+ONE = Threads(1)
 
 
 @pytest.fixture
@@ -40,11 +42,11 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def wanted(graph: Path, pixels: np.ndarray) -> np.ndarray:
-    return Tower.load(graph, CPU, 1).run(pixels)
+    return Tower.load(graph, CPU, ONE).run(pixels)
 
 
 def on_gpus(graph: Path, name: str = "cuda", **options: str) -> CudaTower:
-    return CudaTower.load(graph, Device(name, required=True, options=options), 1)
+    return CudaTower.load(graph, Device(name, required=True, options=options), ONE)
 
 
 def close(found: np.ndarray, right: np.ndarray) -> None:
@@ -56,7 +58,7 @@ def close(found: np.ndarray, right: np.ndarray) -> None:
 def test_buffers_are_bound_and_reused_on_a_real_session(
     graph: Path, pixels: np.ndarray, wanted: np.ndarray, count: int
 ) -> None:
-    tower = CudaTower.load(graph, CPU, 1)
+    tower = CudaTower.load(graph, CPU, ONE)
     first = tower.run(pixels[:count])
     close(first, wanted[:count])
     close(tower.run(pixels[-count:]), wanted[-count:])
@@ -67,7 +69,7 @@ def test_buffers_are_bound_and_reused_on_a_real_session(
 def test_batches_come_back_in_order_from_a_real_session(
     graph: Path, pixels: np.ndarray, wanted: np.ndarray
 ) -> None:
-    tower = CudaTower.load(graph, CPU, 1)
+    tower = CudaTower.load(graph, CPU, ONE)
     cuts = [3, 4, 9, 10, 17, 33]
     answers = [*tower.map(np.split(pixels, cuts))]
     for answer, right in zip(answers, np.split(wanted, cuts), strict=True):
@@ -78,11 +80,11 @@ def test_batches_come_back_in_order_from_a_real_session(
 def test_texts_on_a_real_session(bundles: dict[str, Path]) -> None:
     texts = bundles["tiny"] / "fp32" / "text.onnx"
     ids = np.arange(3 * 8).reshape(3, 8)
-    close(CudaTower.load(texts, CPU, 1).run(ids), Tower.load(texts, CPU, 1).run(ids))
+    close(CudaTower.load(texts, CPU, ONE).run(ids), Tower.load(texts, CPU, ONE).run(ids))
 
 
 def test_another_type_is_refused_not_reinterpreted(graph: Path, pixels: np.ndarray) -> None:
-    tower = CudaTower.load(graph, CPU, 1)
+    tower = CudaTower.load(graph, CPU, ONE)
     with pytest.raises(bareclip.BareclipError, match="takes uint8, and was given float32"):
         tower.run(pixels[:1].astype(np.float32))
 
@@ -116,7 +118,7 @@ def half_texts(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 
 def test_widths_of_texts_are_buckets_of_their_own(fake: FakeCuda, half_texts: Path) -> None:
-    right, tower = Tower.load(half_texts, CPU, 1), on_gpus(half_texts)
+    right, tower = Tower.load(half_texts, CPU, ONE), on_gpus(half_texts)
     for _ in range(2):
         for width in (4, 8, 12):
             ids = np.random.default_rng(width).integers(0, 200, (3, width))
@@ -131,7 +133,7 @@ def test_texts_that_share_prefixes_are_not_captured(
     fake: FakeCuda, bundles: dict[str, Path]
 ) -> None:
     texts = bundles["tiny"] / "fp32" / "text.onnx"
-    right, tower = Tower.load(texts, CPU, 1), on_gpus(texts)
+    right, tower = Tower.load(texts, CPU, ONE), on_gpus(texts)
     ids = np.random.default_rng(0).integers(0, 3, (5, 6))
     for _ in range(2):
         close(tower.run(ids), right.run(ids))

@@ -106,6 +106,17 @@ def test_threads_are_counted_unless_given(bundles: dict[str, Path]) -> None:
             bareclip.load(bundles["tiny"], threads=wrong)  # type: ignore[arg-type]
 
 
+def test_waiting_threads_sleep_unless_told_to_spin(bundles: dict[str, Path]) -> None:
+    def spins(**options: bool) -> str:
+        session = bareclip.load(bundles["tiny"], **options)._text._session
+        found: str = session.get_session_options().get_session_config_entry(
+            "session.intra_op.allow_spinning"
+        )
+        return found
+
+    assert (spins(), spins(spinning=True)) == ("0", "1")
+
+
 def _embed_in_child(clip: bareclip.Clip, queue: "multiprocessing.Queue[str]") -> None:
     try:
         clip.embed_texts(["cat"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import ShapeInferencePass
 
 from bareclip.session import Device, make_session
-from bareclip.threads import default_threads
+from bareclip.threads import Threads
 
 from ..errors import PrecisionError
 from ..graph import save
@@ -143,7 +143,7 @@ def _check_range(source: Path, batches: Sequence[NDArray[Any]], scratch: Path) -
     surgeon.prune()
     path = scratch / f"ranged-{source.name}"
     save(model, path)
-    session = make_session(path, Device("cpu", required=True), default_threads())
+    session = make_session(path, Device("cpu", required=True), Threads())
     name = session.get_inputs()[0].name
     for batch in batches:
         for value, largest in zip(values, session.run(None, {name: batch}), strict=True):

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bareclip.session import Device, make_session
-from bareclip.threads import default_threads
+from bareclip.threads import Threads
 
 from ..graph import save
 from .plain import load_plain
@@ -80,7 +80,7 @@ def observe(graph: Path, batches: Sequence[NDArray[Any]], scratch: Path) -> dict
     Surgeon(model).prune()
     path = scratch / f"observed-{graph.name}"
     save(model, path)
-    session = make_session(path, Device("cpu", required=True), default_threads())
+    session = make_session(path, Device("cpu", required=True), Threads())
     found: dict[ir.Value, Observation] = {}
     for batch in batches:
         arrays = session.run(None, {session.get_inputs()[0].name: batch})

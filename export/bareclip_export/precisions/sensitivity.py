@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bareclip.session import Device, make_session
-from bareclip.threads import default_threads
+from bareclip.threads import Threads
 
 from ..graph import save
 from .int8 import input_scale
@@ -81,7 +81,7 @@ def _losses(
     surgeon.prune()
     path = scratch / f"switched-{graph.name}"
     save(model, path)
-    session = make_session(path, Device("cpu", required=True), default_threads())
+    session = make_session(path, Device("cpu", required=True), Threads())
     [given, _] = session.get_inputs()
 
     def embed(on: int | None) -> NDArray[np.float32]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..bench import Case, Report, run
-from ..bundle import TOWERS, Bundle
+from ..bench import WORKS, Case, Report, run
+from ..bundle import Bundle
 from ..clip import DEMO
 from ..errors import BareclipError
 from .options import json_option
@@ -48,9 +48,9 @@ def bench(bundle: Path, seconds: float, plot: Path | None, as_json: bool) -> Non
 
 
 def _print(report: Report) -> None:
-    print_pairs([("bundle", report.bundle), *report.machine.items()])
-    if report.stolen:
-        click.echo(f"the host gave {report.stolen:.1%} of the time to others: expect noise")
+    stolen = "unknown" if report.stolen is None else f"{report.stolen:.1%} of the time"
+    about = [("bundle", report.bundle), *report.machine.items(), ("stolen by the host", stolen)]
+    print_pairs(about)
     click.echo("\nOne at a time, from a file's bytes or a string to a vector, in milliseconds")
     rows = [
         [
@@ -65,17 +65,22 @@ def _print(report: Report) -> None:
         if timing is not None
     ]
     print_table(["precision", "device", "what", "p50", "p90", "p99", "p50 is within"], rows, 4)
-    measured = {rate.tower for case in report.cases for rate in case.rates}
-    for tower, name in zip(TOWERS, ("Images", "Texts"), strict=True):
-        if tower not in measured:
-            continue
-        click.echo(f"\n{name} a second through the tower alone, by batch size")
-        print_table(*_rates(report.cases, tower), right=len(_batches(report.cases)))
-    click.echo("\nOn the way, in milliseconds")
-    print_pairs([(stage, f"{value:.3f}") for stage, value in report.stages.items()])
+    measured = {rate.work for case in report.cases for rate in case.rates}
+    for work in (work for work in WORKS if work in measured):
+        what = ', "a photo of a ..."' if work == "prompts" else ""
+        click.echo(f"\n{work.capitalize()}{what}: a second through the tower alone, by batch size")
+        print_table(*_rates(report.cases, work), right=len(_batches(report.cases)))
+    click.echo("\nOn the way of one, in milliseconds")
+    encodes = [
+        (f"encode {what} at {case.precision}, {case.device}", milliseconds)
+        for work, what in (("images", "the picture"), ("texts", "the text"))
+        for case in report.cases
+        if (milliseconds := case.encode(work)) is not None
+    ]
+    print_pairs([(stage, f"{value:.3f}") for stage, value in [*report.stages.items(), *encodes]])
 
 
-def _rates(cases: list[Case], tower: str) -> tuple[list[str], list[list[str]]]:
+def _rates(cases: list[Case], work: str) -> tuple[list[str], list[list[str]]]:
     batches = _batches(cases)
     rows = []
     for case in cases:
@@ -83,7 +88,7 @@ def _rates(cases: list[Case], tower: str) -> tuple[list[str], list[list[str]]]:
             by_batch = {
                 rate.batch: rate.per_second
                 for rate in case.rates
-                if rate.tower == tower and rate.threads == threads
+                if rate.work == work and rate.threads == threads
             }
             rates = [f"{by_batch[batch]:.1f}" for batch in batches]
             rows.append([case.precision, case.device, str(threads), *rates])
@@ -108,21 +113,20 @@ def _check_plot(path: Path) -> None:
 def _draw(report: Report, path: Path) -> None:
     from matplotlib.figure import Figure  # not pyplot, which wants a display
 
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    panes = figure.subplots(2, 2)
-    for column, tower in enumerate(TOWERS):
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    panes = figure.subplots(2, 3)
+    for column, work in enumerate(WORKS):
         latency, throughput = panes[0][column], panes[1][column]
         for case in report.cases:
             for threads in sorted({rate.threads for rate in case.rates}):
-                rates = [r for r in case.rates if (r.tower, r.threads) == (tower, threads)]
+                rates = [r for r in case.rates if (r.work, r.threads) == (work, threads)]
                 label = f"{case.precision}, {case.device}, {threads} thread{'s'[: threads > 1]}"
                 batches = [rate.batch for rate in rates]
                 throughput.plot(batches, [r.per_second for r in rates], marker="o", label=label)
                 times = [1000 * rate.batch / rate.per_second for rate in rates]
                 latency.plot(batches, times, marker="o", label=label)
-        what = "images" if tower == "vision" else "texts"
-        latency.set(title=f"{tower} tower", ylabel="ms a batch", yscale="log")
-        throughput.set(xlabel="batch size", ylabel=f"{what} a second")
+        latency.set(title=work, ylabel="ms a batch", yscale="log")
+        throughput.set(xlabel="batch size", ylabel=f"{work} a second")
         for pane in (latency, throughput):
             pane.set_xscale("log", base=2)
             pane.set_xticks([*_batches(report.cases)], [*map(str, _batches(report.cases))])
