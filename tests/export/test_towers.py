@@ -21,8 +21,10 @@ BLOCK = Counter(LayerNormalization=2, MatMul=8, Add=6, Reshape=4, Transpose=4, S
 QUICK_GELU = Counter(Mul=2, Sigmoid=1)
 GELU = Counter(Mul=3, Erf=1, Add=1)
 HEAD = Counter(LayerNormalization=1, Squeeze=1, MatMul=1, ReduceL2=1, Div=1)
-# The last block: the query alone, the keys' and the values' weights on its side.
-POOLED = Counter(LayerNormalization=2, MatMul=8, Add=6, Reshape=2, Transpose=5, Softmax=1)
+# The class token's block: the keys' and the values' weights on the query's side.
+CLASS = Counter(
+    LayerNormalization=2, MatMul=8, Add=6, Mul=2, Transpose=2, Softmax=1, ReduceSum=1, Slice=2
+)
 
 
 def graph(bundles: dict[str, Path], variant: str, tower: str) -> onnx.ModelProto:
@@ -31,18 +33,18 @@ def graph(bundles: dict[str, Path], variant: str, tower: str) -> onnx.ModelProto
 
 def blocks(count: int, activation: Counter[str]) -> Counter[str]:
     total: Counter[str] = Counter()
-    for _ in range(count - 1):
+    for _ in range(count):
         total += BLOCK + activation
-    return total + POOLED + activation
+    return total
 
 
 def test_the_vision_graphs_nodes(bundles: dict[str, Path]) -> None:
     front = Counter(Reshape=2, Transpose=1, Cast=1, MatMul=1, Pad=1, Add=1, LayerNormalization=1)
     found = Counter(node.op_type for node in graph(bundles, "tiny", "vision").graph.node)
-    assert found == front + blocks(3, QUICK_GELU) + Counter(Slice=2) + HEAD
+    assert found == front + blocks(2, QUICK_GELU) + CLASS + QUICK_GELU + HEAD
     found = Counter(node.op_type for node in graph(bundles, "odd", "vision").graph.node)
     # 30 pixels in patches of 7: two are cut off first.
-    assert found == front + blocks(1, GELU) + Counter(Slice=3) + HEAD
+    assert found == front + Counter(Slice=1) + CLASS + GELU + HEAD
 
 
 def test_the_text_graphs_nodes(bundles: dict[str, Path]) -> None:
@@ -52,7 +54,7 @@ def test_the_text_graphs_nodes(bundles: dict[str, Path]) -> None:
         Slice=2, Equal=1, Not=1, Cast=2, CumSum=3, Greater=1, And=1, Add=2, Sub=1, Transpose=1,
         NonZero=1, Split=1, Mul=1, Reshape=1, Gather=1,
     )  # fmt: skip
-    pool = Counter(Unsqueeze=3, GatherND=1, Gather=3)  # the last spread among them
+    pool = Counter(Unsqueeze=3, GatherND=1, Gather=4)  # the last block's spreads among them
     shared = Counter(Gather=4, Reshape=1)  # of each block but the last
     masks = Counter(Add=2)
     found = Counter(node.op_type for node in graph(bundles, "tiny", "text").graph.node)
@@ -92,7 +94,7 @@ def test_node_names_are_the_modules_own(bundles: dict[str, Path]) -> None:
     assert len(set(names)) == len(names)
     weights = {i.name for i in model.graph.initializer}
     assert {"patch", "blocks.full.0.query.weight", "head.projection"} <= weights
-    assert "blocks.last.attention.key" in weights
+    assert "blocks.last.attention.key.weight" in weights
 
 
 def test_large_weights_lie_beside_the_graph_on_page_boundaries(bundles: dict[str, Path]) -> None:

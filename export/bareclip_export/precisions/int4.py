@@ -1,5 +1,6 @@
 """4-bit graphs: the smallest files. Weights in blocks, activations float at either end."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike
 from bareclip.bundle import ImageRecipe
 
 from ..graph import save
-from . import rounding
+from . import int8, rounding
 from .int8 import product_of_bytes, weight_only
 from .observe import Observation
 from .plain import load_plain
@@ -19,15 +20,24 @@ BLOCK = 32
 
 
 def write_int4(
-    source: Path, target: Path, image: ImageRecipe | None, observed: dict[str, Observation]
+    source: Path,
+    target: Path,
+    image: ImageRecipe | None,
+    observed: dict[str, Observation],
+    pooled: Collection[str],
 ) -> None:
-    """Writes a 4-bit copy of a float32 graph; pixels keep 8-bit weights.
+    """Writes a 4-bit copy of a float32 graph.
+
+    Products of pixels and of a single pooled token keep 8-bit weights. The latter are few, what
+    they round reaches the vector as it is, and without VNNI ONNX Runtime adds up a single row of
+    4 bits in another order than several, so that a vector would depend on its batch.
 
     Args:
         source: The ``.onnx`` file.
         target: The file to write, weights beside it.
         image: The vision tower's recipe; None for the text tower.
         observed: What came to the products in calibration; empty without.
+        pooled: Names of the products that see one token an input.
     """
     model = load_plain(source)
     surgeon = Surgeon(model)
@@ -35,6 +45,8 @@ def write_int4(
         pixels = product.bytes()
         if image is not None and pixels is not None:
             product_of_bytes(surgeon, product, pixels, image)
+        elif product.name in pooled:
+            weight_only(surgeon, product, 8, int8.BLOCK, observed.get(product.name))
         else:
             weight_only(surgeon, product, 4, BLOCK, observed.get(product.name))
     for table in find_tables(model):

@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 # ONNX Runtime's MatMulNBits then multiplies 8-bit integers, with a scale for each block of
 # each row of the activations: no scale is shared between rows.
 INTEGER_ACTIVATIONS = 4
-BLOCK = 128
+BLOCK = 64
 
 # What was rounded to 8 bits, and its scale and zero point.
 _Rounded = tuple[ir.Value, list[ir.Value]]

@@ -26,9 +26,8 @@ from .sensitivity import choose_static
 
 Precision = Literal["int8", "int4", "fp16"]
 
-# MatMulNBits has 8 bits since 1.22, and in 4 bits one row was computed otherwise than several
-# before 1.20; MultiHeadAttention has a bias for one query since 1.20.
-_OLDEST = {"int8": "1.22", "int4": "1.20", "fp16": "1.20"}
+# MatMulNBits has 8 bits since 1.22; MultiHeadAttention has a bias for one query since 1.20.
+_OLDEST = {"int8": "1.22", "int4": "1.22", "fp16": "1.20"}
 
 # Photos that scales are taken from, and that the result is judged on.
 _CALIBRATED, _JUDGED = 128, 1000
@@ -204,8 +203,10 @@ def _write(
             report(f"calibrating it on {sum(map(len, inputs[tower]))} inputs")
             observed = observe(source, inputs[tower], scratch)
         if precision == "int4":
-            write_int4(source, target, image, observed)
-            recipes[tower] = "weights in 4-bit blocks"
+            seen = observed or observe(source, inputs[tower][:1], scratch)
+            pooled = [name for name, one in seen.items() if one.pooled]
+            write_int4(source, target, image, observed, pooled)
+            recipes[tower] = f"weights in 4-bit blocks, of {len(pooled)} products in 8-bit ones"
             continue
         static: Sequence[str] = ()
         if observed:

@@ -9,8 +9,11 @@ A value's bias comes through attention as it is, since weights sum to 1, and is 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
-from onnxscript.nn import Module, ModuleList
+import numpy as np
+from numpy.typing import NDArray
+from onnxscript.nn import Module
 
 from . import weights
 from .layers import Linear, Mlp, Norm, Op, Unbiased, Value, constant
@@ -24,16 +27,16 @@ class Attention:
         self._heads, self._head_width = heads, width // heads
 
     def __call__(self, op: Op, query: Value, key: Value, value: Value, mask: Value | None) -> Value:
-        """Attention of all tokens to all.
+        """Attention of queries to keys.
 
         Args:
             op: The builder.
-            query: (N, T, W), scaled.
+            query: (N, Q, W), scaled.
             key, value: (N, T, W).
-            mask: Added to the logits (N, H, T, T); None for none.
+            mask: Added to the logits (N, H, Q, T); None for none.
 
         Returns:
-            (N, T, W).
+            (N, Q, W).
         """
         logits = op.MatMul(self._split(op, query, [0, 2, 1, 3]), self._split(op, key, [0, 2, 3, 1]))
         if mask is not None:
@@ -49,65 +52,55 @@ class Attention:
 
 
 class Mixture(Module):
-    """What one query finds among tokens whose keys and values are not computed.
+    """What one query finds among tokens: (N, T, W) -> (N, 1, W), without their keys and values.
 
-    A head's logits are (x K) q = x (K q), so the query goes through the keys' weight instead of
-    every token; and a mixture of values is the mixture of tokens, through the values' weight.
+    A head's logits are (x K) q = x (K q), so queries go through the keys' weight instead of all
+    tokens; and a mixture of values is the mixture of tokens, through the values' weight. That is
+    H rows of W numbers instead of T. Each goes through the whole weight, of which it needs a
+    head's part: so no product is of a single row, whose last bit would depend on the batch.
     """
 
     def __init__(self, heads: int, value: weights.Linear) -> None:
         super().__init__()
-        self._width = width = value.weight.shape[0]
-        self.value = constant(
-            (heads, width, width // heads),
-            lambda: value.weight.float32().reshape(heads, -1, width).transpose(0, 2, 1),
-        )
+        self.value = Unbiased(value)
+        width = value.weight.shape[0]
+        self.own = constant((heads, width), lambda: own_part(heads, width))
 
-    def forward(self, op: Op, probes: Value, x: Value, mask: Value | None = None) -> Value:
+    def forward(self, op: Op, probes: Value, x: Value) -> Value:
         """Mixes tokens.
 
         Args:
             op: The builder.
             probes: (N, W, H) or (W, H), scaled queries that went through the keys' weight.
             x: (N, T, W), what keys and values would be computed of.
-            mask: (N, 1, T), added to the logits (N, H, T); None for none.
-
-        Returns:
-            (N, 1, W).
         """
         logits = op.Transpose(op.MatMul(x, probes), perm=[0, 2, 1])
-        if mask is not None:
-            logits = op.Add(logits, mask)
         mixed = op.MatMul(op.Softmax(logits, axis=-1), x)
-        heads = op.MatMul(op.Transpose(mixed, perm=[1, 0, 2]), self.value)
-        return op.Reshape(op.Transpose(heads, perm=[1, 0, 2]), [0, 1, self._width])
+        values = op.Mul(self.value(op, mixed), self.own)
+        return op.ReduceSum(values, [1], keepdims=1)
 
 
 class OneQuery(Module):
-    """Attention of one query to all tokens: (N, 1, W) and (N, T, W) -> (N, 1, W)."""
+    """Attention of one token to all of them: (N, 1, W) and (N, T, W) -> (N, 1, W)."""
 
     def __init__(
         self, heads: int, query: weights.Linear, key: weights.Linear, value: weights.Linear
     ) -> None:
         super().__init__()
         width = key.weight.shape[0]
-        shape = (heads, width // heads, width)
-        self._shape = shape
         self.query = Linear(query, scale=attention_scale(heads, width))
-        self.key = constant(shape, lambda: key.weight.float32().reshape(shape))
+        self.key = Unbiased(weights.Linear(key.weight.transposed(), key.bias))
         self.mixture = Mixture(heads, value)
 
-    def forward(self, op: Op, token: Value, x: Value, mask: Value | None = None) -> Value:
-        """Attends.
+    def forward(self, op: Op, token: Value, x: Value) -> Value:
+        queries = op.Mul(self.query(op, token), self.mixture.own)
+        probes = op.Transpose(self.key(op, queries), perm=[0, 2, 1])
+        return self.mixture(op, probes, x)
 
-        Args:
-            op: The builder.
-            token: (N, 1, W), what the query is computed of.
-            x, mask: As ``Mixture`` takes them.
-        """
-        heads = op.Reshape(self.query(op, token), [0, *self._shape[:2]])
-        probes = op.MatMul(op.Transpose(heads, perm=[1, 0, 2]), self.key)
-        return self.mixture(op, op.Transpose(probes, perm=[1, 2, 0]), x, mask)
+
+def own_part(heads: int, width: int) -> NDArray[np.floating[Any]]:
+    """(H, W): 1 where a number belongs to a head."""
+    return np.kron(np.eye(heads), np.ones(width // heads))
 
 
 def attention_scale(heads: int, width: int) -> float:
@@ -133,7 +126,9 @@ class Block(Module):
         self.value = Unbiased(block.value)
         self._attention = Attention(block.heads, width)
 
-    def forward(self, op: Op, x: Value, mask: Value | None, prefixes: Prefixes | None) -> Value:
+    def forward(
+        self, op: Op, x: Value, mask: Value | None = None, prefixes: Prefixes | None = None
+    ) -> Value:
         normed = self.attention_norm(op, x)
         query, key, value = self.query(op, normed), self.key(op, normed), self.value(op, normed)
         if prefixes is not None:
@@ -149,11 +144,11 @@ class Block(Module):
         return op.Add(x, self.mlp(op, self.mlp_norm(op, x)))
 
 
-class PooledBlock(Block):
-    """The last block, for the one token that leaves the tower: (R, W) -> (N, 1, W)."""
+class EndBlock(Block):
+    """The last block, for the one token that leaves a text tower: (R, W) -> (N, 1, W).
 
-    def _add_attention(self, block: weights.Block) -> None:
-        self.attention = OneQuery(block.heads, block.query, block.key, block.value)
+    Its keys and values are computed: texts have fewer rows of their own than heads.
+    """
 
     def forward(  # type: ignore[override]
         self,
@@ -163,38 +158,27 @@ class PooledBlock(Block):
         prefixes: Prefixes | None,
         pool: Callable[[Value], Value],
     ) -> Value:
+        """As ``Block``, of what ``pool`` leaves; its mask is (N, 1, 1, T)."""
         normed = self.attention_norm(op, x)
-        all_of_them = normed if prefixes is None else prefixes.spread(op, normed)
-        return self.finish(op, pool(x), self.attention(op, pool(normed), all_of_them, mask))
+        query, key, value = (
+            self.query(op, pool(normed)),
+            self.key(op, normed),
+            self.value(op, normed),
+        )
+        if prefixes is not None:
+            key, value = prefixes.spread(op, key), prefixes.spread(op, value)
+        return self.finish(op, pool(x), self._attention(op, query, key, value, mask))
 
 
-class Blocks(Module):
-    """All blocks of a tower: (R, W) -> (N, 1, W), the pooled token's."""
+class ClassBlock(Block):
+    """The last block, for the class token alone: (N, T, W) -> (N, 1, W)."""
 
-    def __init__(self, blocks: tuple[weights.Block, ...]) -> None:
-        super().__init__()
-        self.full = ModuleList([Block(block) for block in blocks[:-1]])
-        self.last = PooledBlock(blocks[-1])
+    def _add_attention(self, block: weights.Block) -> None:
+        self.attention = OneQuery(block.heads, block.query, block.key, block.value)
 
-    def forward(
-        self,
-        op: Op,
-        x: Value,
-        pool: Callable[[Value], Value],
-        mask: Value | None = None,
-        pooled_mask: Value | None = None,
-        prefixes: Prefixes | None = None,
-    ) -> Value:
-        """Runs the blocks.
+    def forward(self, op: Op, x: Value) -> Value:  # type: ignore[override]
+        def pool(tokens: Value) -> Value:
+            return op.Slice(tokens, [0], [1], [1])
 
-        Args:
-            op: The builder.
-            x: (R, W).
-            pool: (R, W) -> (N, 1, W).
-            mask: Added to the logits (N, H, T, T) of all blocks but the last.
-            pooled_mask: (N, 1, T), added to the last one's.
-            prefixes: Where rows are shared.
-        """
-        for block in self.full:
-            x = block(op, x, mask, prefixes)
-        return self.last(op, x, pooled_mask, prefixes, pool)
+        normed = self.attention_norm(op, x)
+        return self.finish(op, pool(x), self.attention(op, pool(normed), normed))

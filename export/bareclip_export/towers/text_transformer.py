@@ -1,13 +1,15 @@
 """Text transformers: token ids in, unit vectors out (Radford et al. 2021)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
-from onnxscript.nn import Module
+from onnxscript.nn import Module, ModuleList
 
 from . import weights
-from .attention import Blocks
+from .attention import Block, EndBlock
 from .layers import LAST, Head, Op, Value, constant
-from .prefixes import find_prefixes
+from .prefixes import Prefixes, find_prefixes
 
 
 class TextTransformer(Module):
@@ -29,7 +31,7 @@ class TextTransformer(Module):
             self.causal_mask = constant(
                 (context, context), lambda: np.triu(np.full((context, context), -np.inf), k=1)
             )
-        self.blocks = Blocks(tower.blocks)
+        self.blocks = _Blocks(tower.blocks)
         self.head = Head(tower.post_norm, tower.projection, tower.projection_bias)
 
     def forward(self, op: Op, ids: Value) -> Value:
@@ -52,7 +54,7 @@ class TextTransformer(Module):
             prefixes.collect(op, x),
             lambda x: op.Unsqueeze(op.Gather(x, last_row), [1]),
             mask,
-            op.Unsqueeze(op.Gather(mask, end), [1]),
+            op.Unsqueeze(op.Gather(mask, end), [1, 2]),
             prefixes,
         )
         return self.head(op, pooled)
@@ -62,3 +64,35 @@ class TextTransformer(Module):
         marked = ids if self._pooling == "highest" else op.Equal(ids, self._pooling)
         # CUDA has ArgMax of floats only; float32 holds every token id exactly.
         return op.ArgMax(op.Cast(marked, to=ir.DataType.FLOAT), axis=1, keepdims=0)
+
+
+class _Blocks(Module):
+    """All blocks: (R, W) -> (N, 1, W), the pooled token's."""
+
+    def __init__(self, blocks: tuple[weights.Block, ...]) -> None:
+        super().__init__()
+        self.full = ModuleList([Block(block) for block in blocks[:-1]])
+        self.last = EndBlock(blocks[-1])
+
+    def forward(
+        self,
+        op: Op,
+        x: Value,
+        pool: Callable[[Value], Value],
+        mask: Value | None = None,
+        pooled_mask: Value | None = None,
+        prefixes: Prefixes | None = None,
+    ) -> Value:
+        """Runs the blocks.
+
+        Args:
+            op: The builder.
+            x: (R, W).
+            pool: (R, W) -> (N, 1, W).
+            mask: Added to the logits (N, H, T, T) of all blocks but the last.
+            pooled_mask: (N, 1, 1, T), added to the last one's.
+            prefixes: Where rows are shared.
+        """
+        for block in self.full:
+            x = block(op, x, mask, prefixes)
+        return self.last(op, x, pooled_mask, prefixes, pool)

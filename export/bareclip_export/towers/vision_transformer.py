@@ -7,7 +7,7 @@ from onnxscript.nn import Module, ModuleList
 from bareclip.bundle import ImageRecipe
 
 from . import weights
-from .attention import Block, Blocks
+from .attention import Block, ClassBlock
 from .attention_pooling import AttentionPooling
 from .layers import FLOAT, LAST, Head, Norm, Op, Value, constant
 
@@ -66,11 +66,18 @@ class VisionTransformer(Module):
         return table
 
 
-class _ClassToken(Blocks):
+class _ClassToken(Module):
     """All blocks: (N, T, W) -> (N, 1, W), the class token's."""
 
-    def forward(self, op: Op, x: Value) -> Value:  # type: ignore[override]
-        return super().forward(op, x, lambda x: op.Slice(x, [0], [1], [1]))
+    def __init__(self, blocks: tuple[weights.Block, ...]) -> None:
+        super().__init__()
+        self.full = ModuleList([Block(block) for block in blocks[:-1]])
+        self.last = ClassBlock(blocks[-1])
+
+    def forward(self, op: Op, x: Value) -> Value:
+        for block in self.full:
+            x = block(op, x)
+        return self.last(op, x)
 
 
 class _AllTokens(Module):
@@ -82,7 +89,7 @@ class _AllTokens(Module):
 
     def forward(self, op: Op, x: Value) -> Value:
         for block in self.full:
-            x = block(op, x, None, None)
+            x = block(op, x)
         return x
 
 

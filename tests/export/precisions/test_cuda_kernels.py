@@ -29,7 +29,9 @@ KERNELS = {
     "Equal": {*FLOATS, INT64, BOOL},
     "GatherND": {*FLOATS, INT64, BOOL},
     "Pad": {*FLOATS, BOOL},
-    **dict.fromkeys(("MatMul", "Softmax", "Sigmoid", "Erf", "ArgMax", "ReduceL2"), FLOATS),
+    **dict.fromkeys(
+        ("MatMul", "Softmax", "Sigmoid", "Erf", "ArgMax", "ReduceL2", "ReduceSum"), FLOATS
+    ),
     **dict.fromkeys(("LayerNormalization", "MultiHeadAttention", "QuickGelu", "Gelu"), FLOATS),
 }
 

@@ -105,7 +105,7 @@ def test_the_report_is_what_the_runtime_finds(quantized: Path, photos: Path) -> 
 def test_recipes_say_what_was_done(quantized: Path, bundle: Path, photos: Path) -> None:
     made = Bundle.read(quantized)
     recipe = made.tower("int8", "vision").recipe
-    assert recipe == "static for 12 products, weights alone for 5"
+    assert recipe == "static for 14 products, weights alone for 5"
     plain = quantize(Bundle.read(bundle), "int8", NOTHING)
     assert plain.tower("int8", "vision").recipe == "weights alone, for want of calibration"
     # Captions alone calibrate the text tower alone.

@@ -1,0 +1,44 @@
+"""bareclip itself, by what its users call."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peer import BATCH, Peer, Settings, Vectors, several
+
+import bareclip
+from bareclip.preprocess import pixels
+
+
+class Bareclip(Peer):
+    batches = ()
+    precision = "fp32"
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.about = self.precision
+        self.clip = bareclip.load(
+            folder / "bareclip",
+            precision=self.precision,
+            device="cpu",
+            threads=settings.threads,
+            spinning=settings.spinning,
+            reading="as_stored",
+        )
+
+    def pixels(self, paths: list[str]) -> Any:
+        recipe = self.clip.bundle.image_recipe()
+        rows = [pixels(Path(path), recipe, "as_stored") for path in paths]
+        return [np.stack(part) for part in several(rows, BATCH)]
+
+    def encode(self, batches: Any) -> Vectors:
+        return np.concatenate([self.clip.embed_pixels(batch) for batch in batches])
+
+    def photos(self, paths: list[str], batch: int) -> Vectors:
+        return self.clip.embed_images([Path(path) for path in paths])
+
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
+        return self.clip.embed_texts(texts)
+
+
+class BareclipInt8(Bareclip):
+    precision = "int8"
