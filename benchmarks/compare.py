@@ -3,14 +3,17 @@
     python benchmarks/compare.py CHECKPOINT --photos photos/ --envs envs/ --json compare.json
 
 Every peer runs in a process and an environment of its own, which is made under ENVS if it is not
-there, with the same weights, photos from disk and texts, at its best setting. Processes take
-turns, so that drift of the machine hits all alike. Vectors are compared, so that nobody wins by
-computing something else. A peer that cannot be installed or run is reported as such.
+there, with the same weights, photos from disk and texts, at its best setting: each is tried with
+threads that sleep and that spin, and with several sizes of batches. Then processes take turns, and
+are halted in those of others, so that drift of the machine hits all alike. Vectors are compared, so
+that nobody wins by computing something else. A peer that cannot be installed or run is reported as
+such.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,7 +34,16 @@ HERE = Path(__file__).resolve().parent
 TORCH = ["torch==2.13.0"]
 OPTIMUM = ["optimum-onnx==0.1.0", "transformers==4.57.6", "onnxruntime", "pillow"]
 # What open_clip needs but torchvision, whose dependencies would bring another PyTorch.
-FOR_OPEN_CLIP = ["ftfy", "regex", "pyyaml", "huggingface_hub", "safetensors", "tqdm", "pillow"]
+FOR_OPEN_CLIP = [
+    "numpy",
+    "ftfy",
+    "regex",
+    "pyyaml",
+    "huggingface_hub",
+    "safetensors",
+    "tqdm",
+    "pillow",
+]
 OPEN_CLIP = ["--no-deps", "torchvision==0.28.0", "timm==1.0.31", "open_clip_torch==3.3.0"]
 # Environment -> what pip installs, in turns; None is this one.
 ENVIRONMENTS: dict[str, list[list[str]] | None] = {
@@ -79,13 +91,18 @@ class Runner:
     chosen: dict[str, int]
 
     def time(self, work: str, batch: int, share: float = 1, save: Path | None = None) -> float:
-        """Seconds of one turn."""
+        """Seconds of one turn; the process is halted before and after."""
         asked: dict[str, Any] = {"work": work, "batch": batch, "share": share}
         if save is not None:
             asked["save"] = str(save)
-        return float(_ask(self.process, json.dumps(asked))["seconds"])
+        self.process.send_signal(signal.SIGCONT)
+        seconds = float(_ask(self.process, json.dumps(asked))["seconds"])
+        # OpenMP's threads that spin do so for minutes, in everybody else's turn.
+        self.process.send_signal(signal.SIGSTOP)
+        return seconds
 
     def end(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
         self.process.communicate()  # closes its input, which ends it
 
 
@@ -94,6 +111,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--envs", type=Path, required=True)
+    parser.add_argument("--captions", type=Path, help="a text a line, to calibrate int8 with")
     parser.add_argument("--models", type=Path, help="default: ENVS/models")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=9)
@@ -105,7 +123,8 @@ def main() -> None:
     names = arguments.peers.split(",")
     failed: dict[str, str] = {}
     pythons = {e: _environment(arguments.envs, e, failed) for e in {PEERS[n] for n in names}}
-    _make_models(arguments.checkpoint.resolve(), models, arguments.photos, pythons, failed)
+    data = Data.read(arguments.photos, arguments.captions)
+    _make_models(arguments.checkpoint.resolve(), models, data, pythons, failed)
     setup = json.dumps({"photos": photos, "prompts": prompts(arguments.prompts)})
     runners = []
     for name in names:
@@ -204,14 +223,13 @@ def _environment(envs: Path, name: str, failed: dict[str, str]) -> str | None:
 
 
 def _make_models(
-    checkpoint: Path, models: Path, photos: Path, pythons: dict[str, Any], failed: dict[str, str]
+    checkpoint: Path, models: Path, data: Data, pythons: dict[str, Any], failed: dict[str, str]
 ) -> None:
     models.mkdir(parents=True, exist_ok=True)
     link = models / "checkpoint"
     if not link.exists():
         link.symlink_to(checkpoint)
     if not (models / "bareclip").exists():
-        data = Data.read(photos, None)
         export(str(checkpoint), models / "bareclip", precisions=Precisions(("fp32", "int8"), data))
     Bundle.read(models / "bareclip")
     if pythons.get("torch") and not (models / "optimum" / "model.onnx").exists():

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import cold_start, compare, cuda, performance, roofline
+from benchmarks import cold_start, compare, cuda, performance, roofline, threads
 
 from bareclip.bundle import Bundle
 from bareclip_export.precisions.quantize import Data, quantize
@@ -56,6 +56,13 @@ def test_comparison_cold_start_roofline_and_their_page(
     assert {len(case["worker_mb"]) for case in cold.values()} == {4}
     assert all(5 < case["peak_mb"] < 500 for case in cold.values())
     call(roofline.main, monkeypatch, bundle, "--rounds", 1, "--json", results / "roofline.json")
+    call(
+        threads.main, monkeypatch, bundle, "--photos", photos, "--rounds", 1,
+        "--json", results / "threads.json",
+    )  # fmt: skip
+    waiting = json.loads((results / "threads.json").read_text())["precisions"]["int8"]
+    assert {*waiting} >= {"idle", "a neighbour on one core"}
+    assert all(ms > 0 for case in waiting["idle"].values() for ms in case.values())
     capsys.readouterr()
     performance.main(results)
     page = (tmp_path / "performance.md").read_text()
@@ -70,11 +77,20 @@ def test_products_are_those_that_are_executed(bundle: Path, tmp_path: Path) -> N
     graph = bundle / "fp32" / "vision.onnx"
     shapes = roofline.executed(graph, drawn_pixels(32, 4), tmp_path)
     # Three blocks of width 48 and three heads on 17 tokens, the last for one of them.
-    assert shapes[(4, 17, 48), (48, 144)] == 2
-    assert shapes[(4, 17, 48), (48, 96)] == 2 + 1  # the MLP twice; keys and values of the last
-    assert shapes[(4, 1, 48), (48, 48)] == 2  # the last block's query and output
+    assert shapes[(4, 17, 48), (48, 48)] == 2 * 4  # query, key, value and output
+    assert shapes[(4, 17, 48), (48, 96)] == 2
     assert shapes[(4, 3, 17, 16), (4, 3, 16, 17)] == 2
-    assert sum(shapes.values()) == 1 + 2 * 6 + 7 + 1
+    assert shapes[(4, 1, 48), (48, 48)] == 2  # the last block's query and output
+    assert (
+        shapes[(4, 3, 48), (48, 48)] == 2
+    )  # a row a head, through the keys' and the values' weight
+    assert sum(shapes.values()) == 1 + 2 * 8 + 8 + 1
+
+
+def test_prompts_are_of_as_many_labels() -> None:
+    prompts = compare.prompts(1000)
+    assert len({*prompts}) == 1000
+    assert all(prompt.startswith("a photo of a ") for prompt in prompts)
 
 
 def test_a_miss_is_shown_as_one() -> None:
