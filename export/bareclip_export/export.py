@@ -28,6 +28,7 @@ from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .precisions.quantize import Precisions, quantize
 from .route import Conversion
+from .text_recipe import save_tokenizer
 from .verify import sample_ids, sample_pixels, verify
 
 Route = Literal["authored", "optimum"]
@@ -133,7 +134,7 @@ def _write(
             parity=parity,
         )
     if conversion.text is not None:
-        conversion.text.tokenizer.save(str(folder / TOKENIZER), pretty=False)
+        save_tokenizer(conversion.text.tokenizer, folder / TOKENIZER)
     bundle = Bundle(
         format_version=FORMAT_VERSION,
         name=checkpoint.name.rpartition("/")[2],

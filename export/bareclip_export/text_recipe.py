@@ -1,5 +1,6 @@
 """The tokenizer of a checkpoint and how the runtime is to use it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,13 @@ def _converted(
         raise CheckpointError(f"{folder}: {error}") from error
     except Exception as error:  # tokenizers raises bare Exception
         raise CheckpointError(f"cannot read the tokenizer in {folder}: {error}") from error
+
+
+def save_tokenizer(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
+    """Writes a tokenizer.json that is read soon: merges as words, where none has a space in it."""
+    data = json.loads(tokenizer.to_str())
+    merges = data["model"].get("merges")
+    if merges and not any(" " in part for pair in merges for part in pair):
+        data["model"]["merges"] = [" ".join(pair) for pair in merges]
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    path.write_text(text, encoding="utf-8")
