@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ..towers.layers import SPARE, spare_units
 from ..towers.prefixes import PLACES, ROWS
-from .products import Surgeon, find_products, given, is_constant
+from .products import Surgeon, array_of, find_products, given, is_constant, readers
 
 
 def load_plain(graph: Path) -> ir.Model:
@@ -19,8 +19,8 @@ def load_plain(graph: Path) -> ir.Model:
 
 
 def remove_spare_units(model: ir.Model) -> None:
-    """Removes the units of zeros that MLPs have where ``spare_units`` adds some, in place."""
-    removed = False
+    """Removes the units of zeros that layers have where ``spare_units`` adds some, in place."""
+    removed = _remove_padding(model)
     for expand, contract in pairwise(find_products(model)):
         width = expand.shape[1]
         if not spare_units(width - SPARE) or contract.shape[0] != width:
@@ -37,6 +37,29 @@ def remove_spare_units(model: ir.Model) -> None:
         removed = True
     if removed:
         _forget_shapes(model)
+
+
+def _remove_padding(model: ir.Model) -> bool:
+    """Removes what widens the input of products; whether there was any."""
+    products = {product.node: product for product in find_products(model)}
+    removed = False
+    for pad in [node for node in model.graph if node.op_type == "Pad"]:
+        fed = [products.get(node) for node in readers(pad.outputs[0])]
+        weights = [product.weight() for product in fed if product is not None]
+        if (
+            not is_constant(pad.inputs[1])
+            or array_of(pad.inputs[1]).tolist() != [0, SPARE]
+            or len(weights) < len(fed)
+            or any(weight[-SPARE:].any() for weight in weights)
+        ):
+            continue
+        for product in fed:
+            if product is not None:
+                _cut(given(product.node.inputs[1]), (slice(-SPARE),))
+        pad.outputs[0].replace_all_uses_with(given(pad.inputs[0]))
+        removed = True
+    Surgeon(model).prune()
+    return removed
 
 
 def remove_prefixes(model: ir.Model) -> None:

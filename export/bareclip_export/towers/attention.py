@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxscript.nn import Module
 
 from . import weights
-from .layers import Linear, Mlp, Norm, Op, Unbiased, Value, constant
+from .layers import Linear, Mlp, Norm, Op, Unbiased, Value, constant, spare_units, widened
 from .prefixes import Prefixes
 
 
@@ -121,15 +121,17 @@ class Block(Module):
 
     def _add_attention(self, block: weights.Block) -> None:
         width = block.query.weight.shape[0]
-        self.query = Linear(block.query, scale=attention_scale(block.heads, width))
-        self.key = Unbiased(block.key)
-        self.value = Unbiased(block.value)
-        self._attention = Attention(block.heads, width)
+        spare = spare_units(width)
+        scale = attention_scale(block.heads, width)
+        self.query = Linear(block.query, scale=scale, wider_in=spare)
+        self.key = Unbiased(block.key, spare)
+        self.value = Unbiased(block.value, spare)
+        self._attention, self._width = Attention(block.heads, width), width
 
     def forward(
         self, op: Op, x: Value, mask: Value | None = None, prefixes: Prefixes | None = None
     ) -> Value:
-        normed = self.attention_norm(op, x)
+        normed = widened(op, self.attention_norm(op, x), self._width)
         query, key, value = self.query(op, normed), self.key(op, normed), self.value(op, normed)
         if prefixes is not None:
             query, key, value = (prefixes.spread(op, each) for each in (query, key, value))
@@ -159,7 +161,7 @@ class EndBlock(Block):
         pool: Callable[[Value], Value],
     ) -> Value:
         """As ``Block``, of what ``pool`` leaves; its mask is (N, 1, 1, T)."""
-        normed = self.attention_norm(op, x)
+        normed = widened(op, self.attention_norm(op, x), self._width)
         query, key, value = (
             self.query(op, pool(normed)),
             self.key(op, normed),

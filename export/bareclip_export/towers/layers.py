@@ -79,10 +79,13 @@ class Linear(Module):
 class Unbiased(Module):
     """A linear layer without its bias: (.., in) -> (.., out)."""
 
-    def __init__(self, layer: weights.Linear) -> None:
+    def __init__(self, layer: weights.Linear, wider_in: int = 0) -> None:
         super().__init__()
-        weight = layer.weight.transposed()
-        self.weight = constant(weight.shape, weight.float32)
+        out, width = layer.weight.shape
+        self.weight = constant(
+            (width + wider_in, out),
+            lambda: np.pad(layer.weight.float32().T, [(0, wider_in), (0, 0)]),
+        )
 
     def forward(self, op: Op, x: Value) -> Value:
         return op.MatMul(x, self.weight)
@@ -106,24 +109,32 @@ class Mlp(Module):
 
     def __init__(self, block: weights.Block | weights.AttentionPooling) -> None:
         super().__init__()
-        spare = spare_units(block.expand.weight.shape[0])
-        self.expand = Linear(block.expand, wider_out=spare)
+        hidden, self._width = block.expand.weight.shape
+        spare = spare_units(hidden)
+        self.expand = Linear(block.expand, wider_in=spare_units(self._width), wider_out=spare)
         self.contract = Linear(block.contract, wider_in=spare)
         self._activation = block.activation
 
     def forward(self, op: Op, x: Value) -> Value:
-        x = self.expand(op, x)
+        x = self.expand(op, widened(op, x, self._width))
         return self.contract(op, activate(op, x, self._activation))
 
 
 def spare_units(width: int) -> int:
-    """How many units of zeros to add to a hidden layer of that width.
+    """How many units of zeros to add to a layer of that width.
 
     Rows of float32 that are a multiple of 4,096 bytes long fall into the same sets of a CPU's
     level-1 cache, and the dozen that a matrix product reads at a time push each other out: on
-    Zen 4, 158 GFLOP/s where 16 more columns give 203 (3,072 wide). All of CLIP's MLPs are so.
+    Zen 4, 158 GFLOP/s where 16 more columns give 203 (3,072 wide). All of CLIP's MLPs are so, and
+    ViT-L's tokens.
     """
     return SPARE if width % 1024 == 0 else 0
+
+
+def widened(op: Op, x: Value, width: int) -> Value:
+    """(.., width), with its spare units."""
+    spare = spare_units(width)
+    return op.Pad(x, [0, spare], None, [-1]) if spare else x
 
 
 def activate(op: Op, x: Value, activation: weights.Activation) -> Value:

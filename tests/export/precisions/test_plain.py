@@ -20,11 +20,11 @@ from .conftest import operators, run
 HIDDEN = 1024
 
 
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle of towers whose hidden layers are of an aliasing width."""
+@pytest.fixture(scope="module", params=[32, 1024], ids=["hidden layers", "tokens too"])
+def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of towers whose hidden layers, and tokens, are of an aliasing width."""
     folder = tmp_path_factory.mktemp("wide")
-    tower = Tower(32, HIDDEN, 2, 2)
+    tower = Tower(request.param, HIDDEN, 2, 2)
     checkpoint = write_checkpoint(folder / "checkpoint", Sizes(tower, 32, 8, tower, 16, 24))
     return export(str(checkpoint), folder / "bundle")
 
