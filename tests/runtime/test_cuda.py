@@ -111,6 +111,7 @@ def test_a_bucket_never_answers_with_anothers_result(
 @pytest.fixture(scope="module")
 def half_texts(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The text tower in fp16."""
+    pytest.importorskip("onnxruntime", minversion="1.20")  # whose attention has a bias for a query
     folder = tmp_path_factory.mktemp("half")
     ids = np.random.default_rng(0).integers(0, 200, (3, 8))
     write_fp16(bundles["tiny"] / "fp32" / "text.onnx", folder / "text.onnx", [ids], folder)
