@@ -29,6 +29,7 @@ def main(folder: Path) -> None:
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("compare", "cold_start", "roofline", "threads")
     }
+    missed = folder / "missed.md"  # what was tried, by hand
     waiting = threads.table(reports.pop("threads"))
     plot(reports["compare"], folder / "compare.png")
     page = PAGE.format(
@@ -39,6 +40,7 @@ def main(folder: Path) -> None:
         photos=reports["compare"]["counts"]["photos"],
         prompts=reports["compare"]["counts"]["prompts"],
         aims=aims(**reports),
+        missed=missed.read_text(encoding="utf-8") if missed.is_file() else "",
         compare=compare.table(reports["compare"]),
         cold=cold_start.table(reports["cold_start"]),
         roofline=roofline.table(reports["roofline"]),
@@ -93,7 +95,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         bars = pane.barh(names, times, color=colours)
         pane.bar_label(bars, fmt="%.1f", padding=2, fontsize="small")
         pane.set_title(title, fontsize="medium")
-        pane.margins(x=0.15)
+        pane.margins(x=0.22)
     figure.suptitle(
         f"{report['machine']['cpu']}, {report['machine']['cores']} cores; less is better"
     )
@@ -127,6 +129,7 @@ some photos a pixel apart from the others.
 
 {aims}
 
+{missed}
 ## Against peers
 
 ![Milliseconds of each library for images, photos and prompts](performance/compare.png)
@@ -152,7 +155,7 @@ or cheaper ones, hence more than 100 %.
 Operators use one thread for each physical core that the process may use, within its container's
 CPU quota; `load(threads=...)` sets another number. While threads wait for work they sleep;
 `load(spinning=True)` has them spin, for services that answer one request at a time on a machine of
-their own. Measured beside neighbours that keep cores busy, and within quotas of two cores:
+their own. Measured beside neighbours that keep cores busy, and within CPU quotas:
 
 {threads}
 
