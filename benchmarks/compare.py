@@ -28,7 +28,8 @@ from bareclip.bundle import Bundle
 from bareclip.image_input import image_files
 from bareclip.threads import default_threads
 from bareclip_export.export import export
-from bareclip_export.precisions.quantize import Data, Precisions
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import Precisions
 
 HERE = Path(__file__).resolve().parent
 TORCH = ["torch==2.13.0"]

@@ -22,10 +22,11 @@ from bareclip.bundle import TOWERS, Bundle, TowerFiles, file_record
 from bareclip.evaluate import Setting, zero_shot
 from bareclip.fidelity import compare
 from bareclip.templates import PLAIN
+from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.int4 import write_int4
 from bareclip_export.precisions.int8 import write_int8
 from bareclip_export.precisions.observe import observe
-from bareclip_export.precisions.quantize import Data, batches
+from bareclip_export.precisions.quantize import batches
 from bareclip_export.precisions.sensitivity import choose_static
 
 Write = Callable[[str, Path, Path], None]

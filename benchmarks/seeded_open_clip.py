@@ -103,6 +103,16 @@ CONFIGS: dict[str, Config] = {
         "text_cfg": _SIGLIP_TEXT
         | {"context_length": 64, "width": 768, "heads": 12, "layers": 12},
     },
+    "ViT-B-32-SigLIP2-256": {
+        "embed_dim": 768,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": _SIGLIP_VISION
+        | {"image_size": 256, "timm_model_name": "vit_base_patch32_siglip_256"},
+        "text_cfg": _SIGLIP_TEXT
+        | {"context_length": 64, "width": 768, "heads": 12, "layers": 12}
+        | {"act_kwargs": {"approximate": "tanh"}},
+    },
 }  # fmt: skip
 
 

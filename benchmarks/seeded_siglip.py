@@ -17,6 +17,9 @@ SIZES = {
     "base-patch16": Sizes(
         Tower(768, 3072, 12, 12), 224, 16, Tower(768, 3072, 12, 12), 64, 768, "gelu_pytorch_tanh"
     ),
+    "base-patch32-256": Sizes(
+        Tower(768, 3072, 12, 12), 256, 32, Tower(768, 3072, 12, 12), 64, 768, "gelu_pytorch_tanh"
+    ),
 }
 _PIECES = (  # noqa: SIM905
     "▁a ▁photo ▁of ▁the ▁cat ▁dog ▁two ▁red ▁circle s ▁run ▁on ▁beach ing ca t ▁d og"

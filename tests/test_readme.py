@@ -9,7 +9,8 @@ import pytest
 import bareclip
 from bareclip.bundle import Bundle
 from bareclip.cli.demo import PICTURES
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 
 ROOT = Path(__file__).parents[1]
 

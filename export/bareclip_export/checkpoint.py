@@ -6,6 +6,7 @@ OpenCLIP's is then the one that is read: the other was converted from it.
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -39,12 +40,12 @@ class Checkpoint:
     config: dict[str, Any]
 
     @classmethod
-    def open(cls, source: str, ready_made: bool = False) -> "Checkpoint":
+    def open(cls, source: str, graphs: Sequence[str] = ()) -> "Checkpoint":
         """Finds a checkpoint.
 
         Args:
             source: A folder, or a name to download: ``owner/name`` or ``owner/name@revision``.
-            ready_made: Whether its graphs are wanted rather than its weights.
+            graphs: Which of its files are wanted rather than its weights.
 
         Raises:
             CheckpointError: There is none, or it has no readable config.
@@ -52,9 +53,9 @@ class Checkpoint:
         folder, revision = Path(source).expanduser(), None
         name = folder.resolve().name
         if not folder.is_dir():
-            folder, revision = hub.download(source, ready_made)
+            folder, revision = hub.download(source, graphs)
             name = source.partition("@")[0]
-        layout = "huggingface" if ready_made else _layout(folder)
+        layout = "huggingface" if graphs else _layout(folder)
         if layout is None:
             raise CheckpointError(
                 f"{source} is not a checkpoint: it has neither config.json nor "

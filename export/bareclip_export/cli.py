@@ -87,6 +87,12 @@ def export(
 )
 @click.option("--logit-scale", type=float, help="The model's; without it CLIP has ln(100).")
 @click.option("--logit-bias", type=float, help="The model's; SigLIP needs it.")
+@click.option(
+    "--variant",
+    default="",
+    help="Graphs to take beside those in float32, such as fp16 or quantized; several with commas.",
+)
+@_force
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_(
@@ -94,6 +100,8 @@ def import_(
     output: Path,
     logit_scale: float | None,
     logit_bias: float | None,
+    variant: str,
+    force: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -101,12 +109,17 @@ def import_(
 
     \b
     bareclip import Xenova/clip-vit-base-patch32 -o clip-b32
+    bareclip import Xenova/clip-vit-base-patch32 -o clip-b32 --variant fp16
     """
     try:
         from .export import import_graphs
+        from .ready_made import parse_variants
     except ImportError as error:
         raise _extra_missing(error) from error
-    bundle = import_graphs(folder, output, logit_scale, logit_bias, overwrite, _say)
+    variants = parse_variants(variant)
+    bundle = import_graphs(
+        folder, output, logit_scale, logit_bias, variants, force, overwrite, _say
+    )
     _print_made(bundle, output, as_json)
 
 

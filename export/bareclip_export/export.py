@@ -2,9 +2,10 @@
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +27,11 @@ from bareclip.tokenizer import Tokenizer
 from . import authored, ready_made
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
+from .files import VARIANTS, graph_file
+from .precisions.add import add
+from .precisions.data import Data
 from .precisions.quantize import Precisions, quantize
-from .route import Conversion
+from .route import OLDEST, Conversion
 from .text_recipe import save_tokenizer
 from .verify import sample_ids, sample_pixels, verify
 
@@ -79,6 +83,8 @@ def import_graphs(
     output: Path,
     logit_scale: float | None = None,
     logit_bias: float | None = None,
+    variants: Sequence[str] = (),
+    force: bool = False,
     overwrite: bool = False,
     report: Callable[[str], None] = lambda message: None,
 ) -> Bundle:
@@ -88,6 +94,9 @@ def import_graphs(
         source: A folder in the Hub's transformers.js layout, or ``owner/name[@revision]``.
         output: The bundle's folder, which appears complete or not at all.
         logit_scale, logit_bias: The model's, which such folders do not hold.
+        variants: Which graphs to take beside those in float32, as transformers.js calls them:
+            ``"fp16"``, ``"quantized"`` and so on. Each is measured against float32.
+        force: Keep a variant that falls under its precision's floor, and mark it.
         overwrite: Replace a bundle that is there already.
         report: Told each step in a line.
 
@@ -97,12 +106,18 @@ def import_graphs(
     Raises:
         CheckpointError: The graphs cannot be used, or ``output`` is taken.
         ParityError: A graph answers otherwise than it did.
+        PrecisionError: A variant falls short.
     """
     with _appearing(output, overwrite) as folder:
-        checkpoint = Checkpoint.open(source, ready_made=True)
+        graphs = [graph_file(t, v) for t in ("vision", "text") for v in (None, *variants)]
+        checkpoint = Checkpoint.open(source, graphs)
         report(f"reading {checkpoint.folder}")
         conversion = ready_made.convert(checkpoint, logit_scale, logit_bias)
-        _write(conversion, checkpoint, folder, report)
+        bundle = _write(conversion, checkpoint, folder, report)
+        for variant in variants:
+            write = partial(ready_made.write_variant, checkpoint, bundle, variant)
+            advice = f"Leave {variant} out, and let bareclip quantize make {VARIANTS[variant]}"
+            bundle = add(bundle, VARIANTS[variant], write, Data(), force, False, report, advice)
     return Bundle.read(output)
 
 
@@ -125,7 +140,7 @@ def _write(
         towers[tower] = TowerFiles(
             graph=f"{BASE}/{graph.name}",
             recipe="float32",
-            onnxruntime="1.18",
+            onnxruntime=OLDEST,
             inputs=("pixels",) if tower == "vision" else ("ids",),
             files={
                 f"{BASE}/{path.name}": file_record(path)

@@ -10,9 +10,18 @@ WEIGHTS: dict[Layout, tuple[str, str]] = {
     "huggingface": ("model.safetensors", "pytorch_model.bin"),
     "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 }
-# What transformers.js calls its float32 graphs, and where their weights lie apart.
-READY_MADE = [
-    f"onnx/{tower}_model.onnx{suffix}"
-    for tower in ("vision", "text")
-    for suffix in ("", "_data", ".data")
-]
+# What transformers.js calls graphs that are not in float32 -> what they are in.
+VARIANTS = {
+    "fp16": "fp16",
+    "quantized": "int8",
+    "int8": "int8",
+    "uint8": "int8",
+    "q4": "int4",
+    "q4f16": "int4",
+    "bnb4": "int4",
+}
+
+
+def graph_file(tower: str, variant: str | None = None) -> str:
+    """Where a folder in transformers.js' layout has a tower's graph."""
+    return f"onnx/{tower}_model{f'_{variant}' if variant else ''}.onnx"

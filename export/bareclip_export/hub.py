@@ -4,11 +4,13 @@ The address, the cache, being offline and access tokens are huggingface_hub's ow
 settings (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN).
 """
 
+import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import CheckpointError
-from .files import CONFIGS, READY_MADE, WEIGHTS
+from .files import CONFIGS, WEIGHTS
 
 _SMALL_FILES = [
     "config.json",
@@ -27,20 +29,26 @@ _SMALL_FILES = [
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
-def download(source: str, ready_made: bool = False) -> tuple[Path, str]:
+def download(source: str, graphs: Sequence[str] = ()) -> tuple[Path, str]:
     """Brings a repository's files into huggingface_hub's cache.
 
     Args:
         source: ``owner/name`` or ``owner/name@revision``.
-        ready_made: Bring its ONNX graphs in the place of its weights.
+        graphs: Bring these in the place of its weights.
 
     Returns:
         The folder of the snapshot, and the commit it is.
 
     Raises:
-        CheckpointError: No such repository or revision, no access, or no network and
-            not in the cache.
+        CheckpointError: No such repository or revision, no access, no network and not in
+            the cache, or a file that is not what the Hub holds.
     """
+    folder = _download(source, graphs)
+    _check(folder)
+    return folder, folder.name
+
+
+def _download(source: str, graphs: Sequence[str]) -> Path:
     match = _NAME.fullmatch(source)
     if match is None:
         raise CheckpointError(
@@ -48,9 +56,10 @@ def download(source: str, ready_made: bool = False) -> tuple[Path, str]:
             "openai/clip-vit-base-patch32 or owner/name@revision"
         )
     repo, revision = match["repo"], match["revision"]
-    if ready_made:
-        folder = _snapshot(repo, revision, _SMALL_FILES + READY_MADE)
-        return folder, folder.name
+    if graphs:
+        # Their weights may lie apart.
+        patterns = [name + suffix for name in graphs for suffix in ("", "_data*", ".data")]
+        return _snapshot(repo, revision, _SMALL_FILES + patterns)
     folder = _snapshot(repo, revision, _SMALL_FILES)
     # One form of the weights after another, since each is as large as the last: OpenCLIP's
     # where the repository has its config, and pickles only where nothing else is there.
@@ -60,8 +69,8 @@ def download(source: str, ready_made: bool = False) -> tuple[Path, str]:
             patterns = [weights, f"{weights}.index.json", f"{stem}-*-of-*.{suffix}"]
             folder = _snapshot(repo, revision, _SMALL_FILES + patterns)
             if any(folder.glob(f"{stem}*.{suffix}")):
-                return folder, folder.name
-    return folder, folder.name
+                return folder
+    return folder
 
 
 def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -78,3 +87,28 @@ def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
             "Check the name, the network, HF_ENDPOINT and HF_HUB_OFFLINE, "
             "or give a folder that holds the checkpoint"
         ) from error
+
+
+def _check(folder: Path) -> None:
+    """Compares files with the checksums that the cache names them by.
+
+    huggingface_hub compares lengths only. Large files are named by their SHA-256, others by Git's
+    SHA-1 of a blob. Where links cannot be made, as on Windows, files have names of their own, and
+    are not compared.
+    """
+    for path in sorted(folder.rglob("*")):
+        blob = path.resolve()
+        if not path.is_file() or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+            continue
+        large = len(blob.name) == 64
+        digest = hashlib.sha256() if large else hashlib.sha1(usedforsecurity=False)
+        if not large:
+            digest.update(b"blob %d\0" % blob.stat().st_size)
+        with blob.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        if digest.hexdigest() != blob.name:
+            raise CheckpointError(
+                f"{path.relative_to(folder)} of {folder} is not what the Hub holds: its checksum "
+                f"is {digest.hexdigest()}, not {blob.name}; delete {blob} and run this again"
+            )

@@ -15,12 +15,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
+from bareclip.bundle import Bundle, ImageRecipe, Scoring, TextRecipe
 from bareclip.session import Device, make_session
 from bareclip.threads import Threads
 
 from .checkpoint import Checkpoint
-from .errors import CheckpointError
+from .errors import CheckpointError, PrecisionError
+from .files import VARIANTS, graph_file
 from .graph import OUTPUT, ids_input, pixels_input, save
 from .image_recipe import read_image_recipe
 from .layouts import huggingface_siglip
@@ -32,13 +33,12 @@ from .layouts.huggingface_config import (
     read_text,
     read_vision,
 )
+from .precisions.add import Written
 from .precisions.products import Surgeon
-from .route import Conversion, Text
+from .route import OLDEST, Conversion, Text
 from .text_recipe import read_tokenizer
 
-FOLDER = "onnx"
-GRAPHS = {"vision": f"{FOLDER}/vision_model.onnx", "text": f"{FOLDER}/text_model.onnx"}
-
+_ARCHITECTURE = "ready-made "
 _MASK = "attention_mask"
 _INPUTS = {"vision": {"pixel_values"}, "text": {"input_ids", _MASK}}
 # By model type. CLIP's pooler_output is what comes before the projection.
@@ -60,15 +60,11 @@ def convert(checkpoint: Checkpoint, scale: float | None, bias: float | None) -> 
         CheckpointError: No graphs, of another model type, or with inputs or outputs that are
             unknown; or a SigLIP without its scale and bias.
     """
-    graphs = {
-        tower: checkpoint.folder / name
-        for tower, name in GRAPHS.items()
-        if (checkpoint.folder / name).is_file()
-    }
+    graphs = [t for t in ("vision", "text") if (checkpoint.folder / graph_file(t)).is_file()]
     if not graphs:
         raise CheckpointError(
-            f"{checkpoint.name} has neither {' nor '.join(GRAPHS.values())}; quantized variants "
-            "beside them are not taken: bareclip quantize makes them, from these"
+            f"{checkpoint.name} has neither {graph_file('vision')} nor {graph_file('text')}, which "
+            "variants beside them are measured against"
         )
     kind = str(checkpoint.config.get("model_type")).removesuffix("_model").partition("_")[0]
     if kind not in _OUTPUTS:
@@ -78,17 +74,9 @@ def convert(checkpoint: Checkpoint, scale: float | None, bias: float | None) -> 
         )
     image = _image(checkpoint, kind) if "vision" in graphs else None
     text = _text(checkpoint, kind) if "text" in graphs else None
-    ends: dict[str, ImageRecipe | TextRecipe] = {}
-    if image is not None:
-        ends["vision"] = image
-    if text is not None:
-        ends["text"] = text.recipe
-    towers = {
-        tower: _Graph.open(path, tower, _OUTPUTS[kind][tower], ends[tower])
-        for tower, path in graphs.items()
-    }
+    towers = _towers(checkpoint, kind, image, text.recipe if text else None)
     return Conversion(
-        architecture=f"ready-made {kind}",
+        architecture=f"{_ARCHITECTURE}{kind}",
         exporter="ready-made graphs",
         embedding_dim=next(iter(towers.values())).width(),
         scoring=_scoring(checkpoint, kind, scale, bias),
@@ -98,6 +86,61 @@ def convert(checkpoint: Checkpoint, scale: float | None, bias: float | None) -> 
         reference={tower: graph.reference() for tower, graph in towers.items()},
         reference_name="the ready-made graph",
     )
+
+
+def parse_variants(names: str) -> tuple[str, ...]:
+    """Reads what the command line names, such as ``"fp16,quantized"``.
+
+    Raises:
+        PrecisionError: One is unknown, or two are in the same precision.
+    """
+    found = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    for name in found:
+        if name not in VARIANTS:
+            raise PrecisionError(f"variant {name!r} is unknown; it is {', '.join(VARIANTS)}")
+        alike = [other for other in found if VARIANTS[other] == VARIANTS[name]]
+        if len(alike) > 1:
+            raise PrecisionError(
+                f"variants {' and '.join(alike)} are both in {VARIANTS[name]}, of which a bundle "
+                "has one: give one of them"
+            )
+    return found
+
+
+def write_variant(
+    checkpoint: Checkpoint, bundle: Bundle, variant: str, made: Path, scratch: Path
+) -> dict[str, Written]:
+    """Writes graphs of a variant as a precision of the bundle that its float32 graphs became.
+
+    Raises:
+        CheckpointError: A tower of the bundle has no such graph, or one with unknown inputs or
+            outputs.
+    """
+    for tower in bundle.towers:
+        if not (checkpoint.folder / graph_file(tower, variant)).is_file():
+            raise CheckpointError(f"{checkpoint.name} has no {graph_file(tower, variant)}")
+    kind = bundle.source.architecture.removeprefix(_ARCHITECTURE)
+    towers = _towers(checkpoint, kind, bundle.image, bundle.text, variant)
+    for tower, graph in towers.items():
+        graph.write(made / f"{tower}.onnx")
+    return {tower: Written(f"ready-made, {variant}", OLDEST) for tower in towers}
+
+
+def _towers(
+    checkpoint: Checkpoint,
+    kind: str,
+    image: ImageRecipe | None,
+    text: TextRecipe | None,
+    variant: str | None = None,
+) -> dict[str, "_Graph"]:
+    ends: dict[str, ImageRecipe | TextRecipe | None] = {"vision": image, "text": text}
+    return {
+        tower: _Graph.open(
+            checkpoint.folder / graph_file(tower, variant), tower, _OUTPUTS[kind][tower], recipe
+        )
+        for tower, recipe in ends.items()
+        if recipe is not None
+    }
 
 
 def _image(checkpoint: Checkpoint, kind: str) -> ImageRecipe:
@@ -176,7 +219,10 @@ class _Graph:
         given = {str(value.name): value for value in graph.inputs}
         if isinstance(self.recipe, ImageRecipe):
             source = pixels_input(self.recipe.size)
-            made = {"pixel_values": _normalise(surgeon, first, source, self.recipe)}
+            pixels = _normalise(surgeon, first, source, self.recipe)
+            if (dtype := given["pixel_values"].dtype) == ir.DataType.FLOAT16:
+                pixels = surgeon.add(first, "Cast", [pixels], {"to": dtype})
+            made = {"pixel_values": pixels}
         else:
             fixed = self.recipe.fixed_length
             source = ids_input(self.recipe.context_length if fixed else None)
@@ -187,8 +233,9 @@ class _Graph:
             value.replace_all_uses_with(made[name])
         graph.inputs[:] = [source]
         embedded = next(value for value in graph.outputs if value.name == self.output)
-        unit = ir.node("LpNormalization", [embedded], {"axis": -1, "p": 2}, name="unit")
-        graph.append(unit)
+        single = ir.node("Cast", [embedded], {"to": ir.DataType.FLOAT}, name="single")
+        unit = ir.node("LpNormalization", single.outputs, {"axis": -1, "p": 2}, name="unit")
+        graph.extend([single, unit])
         output = unit.outputs[0]
         output.name, output.dtype = OUTPUT, ir.DataType.FLOAT
         output.shape = ir.Shape(["batch", self.width()])
@@ -233,7 +280,9 @@ def _run(
     feeds: dict[str, NDArray[Any]]
     if isinstance(recipe, ImageRecipe):
         values = (batch * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)
-        feeds = {"pixel_values": values.transpose(0, 3, 1, 2).astype(np.float32)}
+        half = session.get_inputs()[0].type == "tensor(float16)"
+        values = values.transpose(0, 3, 1, 2)
+        feeds = {"pixel_values": values.astype(np.float16 if half else np.float32)}
     else:
         feeds = {"input_ids": batch}
         if _MASK in [value.name for value in session.get_inputs()]:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
 
+# The oldest ONNX Runtime that the runtime works with, and float32 graphs need no other.
+OLDEST = "1.18"
+
 
 @dataclass(frozen=True)
 class Text:

@@ -104,8 +104,8 @@ def read_own_tokenizer(
         fixed_length: Whether the tower also looks at what pads a text.
 
     Raises:
-        CheckpointError: No tokenizer, or it is damaged, has ids beyond the token table, or
-            names no padding.
+        CheckpointError: No tokenizer, or it is damaged, has ids beyond the token table, names
+            no padding, or pads on the left.
     """
     path, pieces = (checkpoint.folder / name for name in ("tokenizer.json", "spiece.model"))
     # transformers' SiglipTokenizer reads the latter, whatever else is there.
@@ -118,6 +118,8 @@ def read_own_tokenizer(
             f"{checkpoint.name} has no tokenizer.json; where transformers and sentencepiece are "
             "installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes one"
         )
+    if tokenizer_class(checkpoint) == "GemmaTokenizer":
+        _frame_as_gemma(tokenizer, checkpoint)
     end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     pad = _padding(checkpoint, tokenizer) if fixed_length else end
     recipe = TextRecipe(context_length, pad, end, fixed_length, tuple(clean_up))
@@ -158,12 +160,46 @@ def tokenizer_class(checkpoint: Checkpoint) -> str:
     return name
 
 
+def _frame_as_gemma(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint) -> None:
+    """Puts around a text what tokenizer_config.json says, whatever tokenizer.json does.
+
+    transformers 4.57, tokenization_gemma_fast.py.
+    """
+    config = checkpoint.json("tokenizer_config.json") or {}
+    parts = ["$A"]
+    if config.get("add_bos_token", True):
+        parts.insert(0, _content(config.get("bos_token", "<bos>")))
+    if config.get("add_eos_token", False):
+        parts.append(_content(config.get("eos_token", "<eos>")))
+    special = [(token, tokenizer.token_to_id(token)) for token in parts if token != "$A"]
+    for token, number in special:
+        if number is None:
+            raise CheckpointError(
+                f"{checkpoint.folder}/tokenizer_config.json puts {token!r} around a text, a token "
+                "that its tokenizer.json does not have"
+            )
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=" ".join(parts), special_tokens=special
+    )
+
+
+def _content(token: Any) -> str:
+    """A special token as configs write it: a string, or what AddedToken is saved as."""
+    return str(token.get("content") if isinstance(token, dict) else token)
+
+
 def _padding(checkpoint: Checkpoint, tokenizer: tokenizers.Tokenizer) -> int:
     """The id that fills a text up."""
+    config = checkpoint.json("tokenizer_config.json") or {}
+    usual = "left" if tokenizer_class(checkpoint) == "GemmaTokenizer" else "right"
+    if (side := config.get("padding_side", usual)) != "right":
+        raise CheckpointError(
+            f"{checkpoint.folder}/tokenizer_config.json has padding_side {side!r}; SigLIP's texts "
+            "are filled up on the right: set it to 'right' if the model was trained so"
+        )
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = (checkpoint.json(name) or {}).get("pad_token")
-        content = token.get("content") if isinstance(token, dict) else token
-        if isinstance(content, str):
+        if token := (checkpoint.json(name) or {}).get("pad_token"):
+            content = _content(token)
             pad: int | None = tokenizer.token_to_id(content)
             if pad is not None:
                 return pad
@@ -180,7 +216,7 @@ def _padding(checkpoint: Checkpoint, tokenizer: tokenizers.Tokenizer) -> int:
 def _end(tokenizer: tokenizers.Tokenizer, folder: Path, vocabulary: int, fewest: int) -> int:
     """The id that ends every text; checks that the tokenizer fits the token table."""
     empty: list[int] = tokenizer.encode("").ids
-    if len(empty) < fewest:
+    if len(empty) < fewest or tokenizer.encode("a").ids[-1] != empty[-1]:
         around = "start and end token around" if fewest == 2 else "end token after"
         raise CheckpointError(f"the tokenizer in {folder} puts no {around} a text")
     largest = max(tokenizer.get_vocab().values())

@@ -9,7 +9,8 @@ import pytest
 from benchmarks import cold_start, compare, cuda, performance, roofline, threads
 
 from bareclip.bundle import Bundle
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from tests.variants import picture
 
 

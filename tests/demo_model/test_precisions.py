@@ -9,7 +9,8 @@ from PIL import Image
 
 import bareclip
 from bareclip.bundle import Bundle
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from demo_model import evaluate as evaluation
 from demo_model import splits
 from demo_model.compose import SpriteBook

@@ -10,7 +10,8 @@ import pytest
 import bareclip
 from bareclip.bundle import Bundle
 from bareclip.fidelity import LARGEST_BATCH_DIFFERENCE
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from tests.conftest import FAMILIES
 from tests.variants import TEXTS, batch, picture
 

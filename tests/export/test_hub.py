@@ -3,7 +3,11 @@
 import hashlib
 import http.server
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +31,38 @@ def _files(folder: Path) -> dict[str, Path]:
     return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
 
 
+def _etag(data: bytes, large: bool) -> str:
+    """What the Hub says of a file: the SHA-256 of a large one, Git's name of another."""
+    if large:
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 class _Hub(http.server.BaseHTTPRequestHandler):
-    """Two revisions of one repository, as huggingface_hub asks for them."""
+    """Two revisions of one repository, as huggingface_hub asks for them.
+
+    Attributes:
+        cut: Files of which the connection's end leaves that many bytes, once.
+        held: Files of which that many bytes come, and then nothing until ``release``.
+        rotten: Files whose bytes are not those of their checksum.
+        ranges: Files asked for from a byte on, and that byte.
+    """
 
     protocol_version = "HTTP/1.1"
     folders: ClassVar[dict[str, Path]] = {}
     asked: ClassVar[list[str]] = []
+    cut: ClassVar[dict[str, int]] = {}
+    held: ClassVar[dict[str, int]] = {}
+    rotten: ClassVar[set[str]] = set()
+    ranges: ClassVar[list[tuple[str, int]]] = []
+    holding: ClassVar[threading.Event]
+    release: ClassVar[threading.Event]
+
+    @classmethod
+    def reset(cls) -> None:
+        for noted in (cls.asked, cls.cut, cls.held, cls.rotten, cls.ranges):
+            noted.clear()
+        cls.holding, cls.release = threading.Event(), threading.Event()
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -61,12 +91,36 @@ class _Hub(http.server.BaseHTTPRequestHandler):
             file = self.folders.get(commit, Path("/none")) / name
             if file.is_file():
                 data = file.read_bytes()
-                tag = hashlib.sha256(data).hexdigest()
-                return self._send(200, data, body, {"ETag": f'"{tag}"', "X-Repo-Commit": commit})
+                large = name.endswith(".safetensors")
+                headers = {"ETag": f'"{_etag(data, large)}"', "X-Repo-Commit": commit}
+                if name in self.rotten:
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+                return self._send_file(name, data, body, headers)
         return self._send(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
 
+    def _send_file(self, name: str, data: bytes, body: bool, headers: dict[str, str]) -> None:
+        code, start = 200, 0
+        if body and (wanted := self.headers.get("Range")):
+            code, start = 206, int(wanted.removeprefix("bytes=").rstrip("-"))
+            self.ranges.append((name, start))
+            headers = headers | {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+            data = data[start:]
+        if body and name in self.cut:
+            self._send(code, data, body, headers, self.cut.pop(name))
+        elif body and name in self.held:
+            self._send(code, data, body, headers, self.held.pop(name))
+            self.holding.set()
+            self.release.wait(60)
+        else:
+            self._send(code, data, body, headers)
+
     def _send(
-        self, code: int, data: bytes, body: bool, headers: dict[str, str] | None = None
+        self,
+        code: int,
+        data: bytes,
+        body: bool,
+        headers: dict[str, str] | None = None,
+        most: int | None = None,
     ) -> None:
         self.send_response(code)
         self.send_header("Content-Length", str(len(data)))
@@ -74,7 +128,8 @@ class _Hub(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if body:
-            self.wfile.write(data)
+            self.wfile.write(data[:most])
+        self.close_connection = most is not None
 
     def log_message(self, format: str, *_: Any) -> None:
         pass
@@ -89,7 +144,7 @@ def hub(checkpoints: dict[str, Path], tmp_path: Path) -> Iterator[dict[str, str]
         (folder / "pytorch_model.bin").write_bytes(b"not to be downloaded")
         (folder / "flax_model.msgpack").write_bytes(b"nor this")
         _Hub.folders[commit] = folder
-    _Hub.asked.clear()
+    _Hub.reset()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield {
@@ -98,6 +153,7 @@ def hub(checkpoints: dict[str, Path], tmp_path: Path) -> Iterator[dict[str, str]
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
+        _Hub.release.set()
         httpd.shutdown()
 
 
@@ -190,3 +246,60 @@ def test_ready_made_graphs_are_downloaded_without_the_weights(
     offline = hub | {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     run("import", REPO, "-o", tmp_path / "again", **offline)
     assert Bundle.read(tmp_path / "again").files() == Bundle.read(tmp_path / "bundle").files()
+
+
+WEIGHTS = "model.safetensors"
+
+
+def grow() -> int:
+    """Makes the weights' file larger than what huggingface_hub writes at once; gives its length."""
+    from safetensors.numpy import load_file, save_file
+
+    path = _Hub.folders[COMMIT] / WEIGHTS
+    save_file(load_file(path), path, metadata={"padding": "x" * 24_000_000})
+    return path.stat().st_size
+
+
+def test_a_lost_connection_is_taken_up_where_it_broke(
+    hub: dict[str, str], tmp_path: Path, bundles: dict[str, Path]
+) -> None:
+    _Hub.cut[WEIGHTS] = grow() - 100
+    run("export", REPO, "-o", tmp_path / "bundle", **hub)
+    assert [name for name, start in _Hub.ranges if start > 0] == [WEIGHTS]
+    assert Bundle.read(tmp_path / "bundle").files() == Bundle.read(bundles["tiny"]).files()
+
+
+def test_a_download_that_was_killed_leaves_nothing_half_read(
+    hub: dict[str, str], tmp_path: Path, bundles: dict[str, Path]
+) -> None:
+    _Hub.held[WEIGHTS] = grow() - 100
+    command = [sys.executable, "-m", "bareclip", "export", REPO, "-o", str(tmp_path / "bundle")]
+    with subprocess.Popen(command, env=os.environ | hub, stderr=subprocess.DEVNULL) as process:
+        assert _Hub.holding.wait(60)
+        process.kill()
+    _Hub.release.set()
+    assert not (tmp_path / "bundle").exists()
+    offline = hub | {"HF_HUB_OFFLINE": "1"}
+    found = run("export", REPO, "-o", tmp_path / "bundle", code=1, **offline)
+    assert found.stderr.count("\n") == 1
+    assert WEIGHTS in found.stderr
+    assert "HF_HUB_OFFLINE" in found.stderr
+    run("export", REPO, "-o", tmp_path / "bundle", **hub)
+    assert Bundle.read(tmp_path / "bundle").files() == Bundle.read(bundles["tiny"]).files()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_a_file_that_is_not_the_hubs_is_refused_by_name(
+    hub: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    _Hub.rotten.add(name)
+    for _ in range(2):  # a second run finds it in the cache
+        found = run("export", REPO, "-o", tmp_path / "bundle", code=1, **hub)
+        message = found.stderr.splitlines()[-1]  # after huggingface_hub's progress
+        assert message.startswith(f"bareclip: {name} of ")
+        assert not (tmp_path / "bundle").exists()
+    _Hub.rotten.clear()
+    advised = re.search(r"; delete (.*) and run this again", message)
+    assert advised
+    Path(advised[1]).unlink()
+    run("export", REPO, "-o", tmp_path / "bundle", **hub)

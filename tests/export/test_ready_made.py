@@ -15,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bareclip
 from bareclip.bundle import Bundle
-from bareclip_export.errors import CheckpointError
+from bareclip_export.errors import CheckpointError, PrecisionError
 from bareclip_export.export import import_graphs
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from tests.runtime.test_cli import run
 from tests.variants import TEXTS, batch
 
@@ -90,9 +91,10 @@ def write_text(
 
 
 def source_answers(
-    folder: Path, tower: str, output: str, feeds: dict[str, NDArray[Any]]
+    folder: Path, tower: str, output: str, feeds: dict[str, NDArray[Any]], name: str = ""
 ) -> NDArray[np.float64]:
-    session = onnxruntime.InferenceSession(str(folder / "onnx" / f"{tower}_model.onnx"))
+    path = folder / "onnx" / (name or f"{tower}_model.onnx")
+    session = onnxruntime.InferenceSession(str(path))
     vectors = session.run([output], feeds)[0].astype(np.float64)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -172,4 +174,60 @@ def test_what_cannot_be_imported(folder: Path, tmp_path: Path) -> None:
     assert "gives last_hidden_state, logits; it would have to take pixel_values" in refusal()
     for graph in (folder / "onnx").iterdir():
         graph.rename(graph.with_name(graph.name.replace(".onnx", "_quantized.onnx")))
-    assert "neither onnx/vision_model.onnx nor onnx/text_model.onnx; quantized" in refusal()
+    assert "neither onnx/vision_model.onnx nor onnx/text_model.onnx, which varia" in refusal()
+
+
+def write_half(folder: Path, ends: bool) -> None:
+    """Variants as transformers.js' conversion makes them: with ends in float32, or not."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    for path in [*(folder / "onnx").glob("*_model.onnx")]:
+        half = convert_float_to_float16(onnx.load(path), keep_io_types=ends)
+        onnx.save(half, path.with_name(path.name.replace("model", "model_fp16")))
+
+
+def write_dynamic(folder: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    for path in [*(folder / "onnx").glob("*_model.onnx")]:
+        quantize_dynamic(path, path.with_name(path.name.replace("model", "model_quantized")))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_variant_is_taken_beside_float32(folder: Path, tmp_path: Path, ends: bool) -> None:
+    write_half(folder, ends)
+    run("import", folder, "-o", tmp_path / "bundle", "--variant", "fp16")
+    bundle = Bundle.read(tmp_path / "bundle")
+    assert set(bundle.precisions) == {"fp32", "fp16"}
+    images = batch(SIZES["tiny"].image, 4)
+    image = bundle.image_recipe()
+    values = (images / 255 - np.array(image.mean)) / np.array(image.std)
+    given = values.transpose(0, 3, 1, 2).astype(np.float32 if ends else np.float16)
+    feeds = {"pixel_values": given}
+    wanted = source_answers(folder, "vision", "image_embeds", feeds, "vision_model_fp16.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "bundle" / "fp16" / "vision.onnx")
+    found = session.run(None, {"pixels": images})[0]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert bundle.fidelity["fp16"].towers["text"].min_cosine > 0.9999
+
+
+def test_a_variant_that_depends_on_its_batch_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_dynamic(folder)
+    with pytest.raises(PrecisionError, match="depend on their batch by .*; nothing .* Leave quant"):
+        import_graphs(str(folder), tmp_path / "bundle", variants=("quantized",))
+    assert not (tmp_path / "bundle").exists()
+    made = import_graphs(str(folder), tmp_path / "bundle", variants=("quantized",), force=True)
+    assert made.fidelity["int8"].forced
+    assert made.damage() == []
+
+
+def test_variants_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:
+    for given, message in (
+        ("fp61", "variant 'fp61' is unknown; it is fp16, quantized, int8"),
+        ("quantized,uint8", "variants quantized and uint8 are both in int8, of which a bundle has"),
+        ("q4", "clip has no onnx/vision_model_q4.onnx"),
+    ):
+        found = run("import", folder, "-o", tmp_path / "b", "--variant", given, code=1).stderr
+        assert message in found
+        assert "Traceback" not in found

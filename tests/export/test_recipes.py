@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
+from benchmarks import seeded_siglip
 from benchmarks.seeded import make_tokenizer, processor
 
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.errors import CheckpointError
 from bareclip_export.image_recipe import read_image_recipe
-from bareclip_export.text_recipe import read_tokenizer
+from bareclip_export.text_recipe import read_own_tokenizer, read_tokenizer
 from tests.variants import TEXTS, VARIANTS
 
 MERGED = make_tokenizer()["model"]
@@ -131,3 +132,44 @@ def test_tokenizers_that_cannot_be_used(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"neither tokenizer.json nor vocab.json and merges"):
         read_tokenizer(checkpoint, 24, vocabulary, None)
+
+
+def write_gemma(folder: Path, **changes: Any) -> Checkpoint:
+    """A SigLIP whose tokenizer_config.json is SigLIP 2's, with what its tokens are called here."""
+    seeded_siglip.write_checkpoint(folder)
+    config = {
+        "tokenizer_class": "GemmaTokenizer",
+        "bos_token": "<unk>",
+        "eos_token": {"content": "</s>"},
+        "pad_token": "</s>",
+        "add_bos_token": False,
+        "add_eos_token": True,
+        "padding_side": "right",
+    }
+    kept = {name: value for name, value in (config | changes).items() if value is not ...}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kept))
+    return Checkpoint.open(str(folder))
+
+
+def test_gemmas_frame_is_what_its_config_says(tmp_path: Path) -> None:
+    vocabulary = len(seeded_siglip.make_unigram_tokenizer()["model"]["vocab"])
+    plain = read_own_tokenizer(write_gemma(tmp_path), 16, vocabulary, (), True)[0].encode("a cat")
+    framed = write_gemma(tmp_path, add_bos_token=True)
+    found, text = read_own_tokenizer(framed, 16, vocabulary, (), True)
+    assert found.encode("a cat").ids == [0, *plain.ids]
+    assert plain.ids[-1] == text.end_id == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"padding_side": ...}, "has padding_side 'left'; SigLIP's texts are filled up on the ri"),
+        ({"add_eos_token": ...}, "puts no end token after a text"),
+        ({"add_eos_token": False, "add_bos_token": True}, "puts no end token after a text"),
+        ({"eos_token": "<eos>"}, "puts '<eos>' around a text, a token that its tokenizer.json"),
+        ({"pad_token": ...}, "says nowhere what pads a text"),
+    ],
+)
+def test_what_gemmas_config_may_not_say(tmp_path: Path, changes: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_own_tokenizer(write_gemma(tmp_path, **changes), 16, 10_000, (), True)

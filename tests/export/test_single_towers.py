@@ -12,7 +12,8 @@ import bareclip
 from bareclip.bundle import Bundle
 from bareclip.errors import BundleError
 from bareclip_export.export import export
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from tests.runtime.test_cli import run
 from tests.variants import TEXTS, batch
 

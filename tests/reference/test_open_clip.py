@@ -1,5 +1,7 @@
 """Live against open_clip 3.3 on the same folders, which it loads by itself and strictly."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,16 @@ from tests.variants import SHAPES, picture
 from .conftest import Corpus
 from .open_clip_oracle import OpenClip, openai_tokenizer
 from .test_transformers import AWKWARD, show
+from .trained_tokenizers import train_gemma
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 
+SIGLIP = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
 # Between them: both roundings of the crop are seen, both interpolations, both ways to resize.
 PREPROCESS = {
     "tiny": {"resize_mode": "squash", "interpolation": "bilinear"},
@@ -26,24 +35,26 @@ PREPROCESS = {
         "resize_mode": "shortest",
         "mean": [0.1, 0.5, 1],
     },
-    "ViT-B-16-SigLIP": {
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.5, 0.5, 0.5],
-        "interpolation": "bicubic",
-        "resize_mode": "squash",
-    },
+    "ViT-B-16-SigLIP": SIGLIP,
+    "ViT-B-32-SigLIP2-256": SIGLIP,
 }
 SMALL = [name for name in CONFIGS if name.startswith("tiny") and name != "tiny-siglip"]
 MARKUP = ["a <end_of_text> inside <START_OF_TEXT>", "&amp;lt;b&amp;gt; snake_case, (odd)", "ÃƒÂ©"]
 
 
-@pytest.mark.parametrize("name", [*SMALL, "ViT-B-32", "RN50", "RN101", "RN50x4", "ViT-B-16-SigLIP"])
+FULL = ["ViT-B-32", "RN50", "RN101", "RN50x4", "ViT-B-16-SigLIP", "ViT-B-32-SigLIP2-256"]
+
+
+@pytest.mark.parametrize("name", [*SMALL, *FULL])
 def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str) -> None:
     own = "hf_tokenizer_name" in CONFIGS[name]["text_cfg"]
-    tokenizer = None if own else openai_tokenizer()
-    folder = write_checkpoint(
-        tmp_path / "checkpoint", name, PREPROCESS.get(name), tokenizer=tokenizer
-    )
+    folder, tokenizer = tmp_path / "checkpoint", None if own else openai_tokenizer()
+    if gemma := "SigLIP2" in name:
+        train_gemma(tmp_path, corpus.texts, 500, context=64)
+        tokenizer = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    write_checkpoint(folder, name, PREPROCESS.get(name), tokenizer=tokenizer)
+    if gemma:
+        shutil.copy(tmp_path / "tokenizer_config.json", folder)
     oracle = OpenClip.load(folder)
     bundle = export(str(folder), tmp_path / name)
     clip = bareclip.load(tmp_path / name, reading="as_stored")

@@ -1,7 +1,9 @@
 """Through optimum: a family that we do not author, against transformers' own code."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,15 @@ transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 
 TEXTS = ["一只猫", "", "two dogs on the beach, 100% blue!", "杰尼龟 和 皮卡丘 " * 20, "a\tcat\n"]
+
+
+def save(model: Any, folder: Path) -> None:
+    """With weights large enough for vectors to differ."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 0.2)
+    model.eval().save_pretrained(folder)
 
 
 def write_altclip(folder: Path) -> Path:
@@ -49,22 +60,46 @@ def write_altclip(folder: Path) -> Path:
         },
         projection_dim=20,
     )
-    model = transformers.AltCLIPModel(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.normal_(0, 0.2)
-    model.save_pretrained(folder)
+    save(transformers.AltCLIPModel(config), folder)
     tokenizer.save_pretrained(folder)
     processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
     processor.save_pretrained(folder)
     return folder
 
 
-def test_altclip(tmp_path: Path) -> None:
-    folder = write_altclip(tmp_path / "altclip")
+def write_metaclip_2(folder: Path) -> Path:
+    """A small seeded MetaCLIP 2: CLIP's towers, an XLM-RoBERTa's tokens."""
+    folder = write_altclip(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    sizes = {"num_hidden_layers": 2, "intermediate_size": 64, "hidden_act": "gelu"}
+    torch.manual_seed(0)
+    config = transformers.MetaClip2Config(
+        text_config=sizes
+        | {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 24,
+            "eos_token_id": tokenizer.sep_token_id,
+        },
+        vision_config=sizes
+        | {"hidden_size": 48, "num_attention_heads": 3, "image_size": 32, "patch_size": 8},
+        projection_dim=20,
+    )
+    save(transformers.MetaClip2Model(config), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("architecture", "write"),
+    [("AltCLIPModel", write_altclip), ("MetaClip2Model", write_metaclip_2)],
+)
+def test_a_family_answers_as_transformers(
+    tmp_path: Path, architecture: str, write: Callable[[Path], Path]
+) -> None:
+    folder = write(tmp_path / "checkpoint")
     bundle = export(str(folder), tmp_path / "bundle", "optimum")
-    assert bundle.source.architecture == "AltCLIPModel"
+    assert bundle.source.architecture == architecture
     model = transformers.AutoModel.from_pretrained(folder).eval()
     processor = transformers.CLIPImageProcessor.from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.seeded import write_checkpoint
+from benchmarks.seeded import SIZES, write_checkpoint
+from PIL import Image
 
 import bareclip
 from bareclip_export.export import import_graphs
-from tests.variants import TEXTS, batch
+from tests.variants import TEXTS
+
+from .conftest import Corpus
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -31,13 +34,17 @@ class _Text(_Vision):
         return self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
 
 
-def test_a_folder_of_graphs_answers_as_transformers(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / "clip")
+@pytest.mark.parametrize("size", ["tiny", "ViT-B/32"])
+def test_a_folder_of_graphs_answers_as_transformers(
+    tmp_path: Path, corpus: Corpus, size: str
+) -> None:
+    sizes = SIZES[size]
+    folder = write_checkpoint(tmp_path / "clip", sizes)
     model = transformers.CLIPModel.from_pretrained(folder, attn_implementation="eager").eval()
     (folder / "model.safetensors").unlink()
     (folder / "onnx").mkdir()
-    pixels, ids = torch.zeros(2, 3, 32, 32), torch.ones(2, 9, dtype=torch.int64)
-    rows, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=24)
+    pixels, ids = torch.zeros(2, 3, sizes.image, sizes.image), torch.ones(2, 9, dtype=torch.int64)
+    rows, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=sizes.context)
     for tower, given, names, output, shapes in (
         (_Vision(model), (pixels,), ["pixel_values"], "image_embeds", ({0: rows},)),
         (
@@ -59,14 +66,17 @@ def test_a_folder_of_graphs_answers_as_transformers(tmp_path: Path) -> None:
         )
     import_graphs(str(folder), tmp_path / "bundle")
     clip = bareclip.load(tmp_path / "bundle", reading="as_stored")
-    pictures = list(batch(32, 4))
+    pictures = [Image.open(path).convert("RGB") for path in corpus.images[::10]]
+    words = [*TEXTS, *corpus.texts[::10]]
     processor = transformers.CLIPImageProcessor.from_pretrained(folder)
-    tokenizer = transformers.CLIPTokenizerFast.from_pretrained(folder, model_max_length=24)
+    tokenizer = transformers.CLIPTokenizerFast.from_pretrained(
+        folder, model_max_length=sizes.context
+    )
     with torch.inference_mode():
         images = model.get_image_features(**processor(pictures, return_tensors="pt"))
         texts = model.get_text_features(
-            **tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+            **tokenizer(words, padding=True, truncation=True, return_tensors="pt")
         )
     normalize = torch.nn.functional.normalize
     np.testing.assert_allclose(clip.embed_images(pictures), normalize(images).numpy(), atol=1e-5)
-    np.testing.assert_allclose(clip.embed_texts(TEXTS), normalize(texts).numpy(), atol=1e-5)
+    np.testing.assert_allclose(clip.embed_texts(words), normalize(texts).numpy(), atol=1e-5)

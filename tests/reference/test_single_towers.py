@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.seeded import write_checkpoint
+from benchmarks.seeded import SIZES, write_checkpoint
+from PIL import Image
 
 import bareclip
 from bareclip_export.export import export
-from tests.variants import TEXTS, batch
+from tests.variants import TEXTS
+
+from .conftest import Corpus
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -17,9 +20,12 @@ transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 
 
+@pytest.mark.parametrize("size", ["tiny", "ViT-B/32"])
 @pytest.mark.parametrize("tower", ["Vision", "Text"])
-def test_a_tower_answers_as_transformers(tmp_path: Path, tower: str) -> None:
-    whole = write_checkpoint(tmp_path / "whole")
+def test_a_tower_answers_as_transformers(
+    tmp_path: Path, corpus: Corpus, tower: str, size: str
+) -> None:
+    whole = write_checkpoint(tmp_path / "whole", SIZES[size])
     kind = getattr(transformers, f"CLIP{tower}ModelWithProjection")
     model = kind.from_pretrained(whole).eval()
     folder = tmp_path / "saved"
@@ -30,12 +36,15 @@ def test_a_tower_answers_as_transformers(tmp_path: Path, tower: str) -> None:
     clip = bareclip.load(tmp_path / "bundle", reading="as_stored")
     with torch.inference_mode():
         if tower == "Vision":
-            pictures = batch(32, 4)
+            pictures = [Image.open(path).convert("RGB") for path in corpus.images[::10]]
             processor = transformers.CLIPImageProcessor.from_pretrained(folder)
-            given = processor(list(pictures), return_tensors="pt")
-            wanted, found = model(**given).image_embeds, clip.embed_images(list(pictures))
+            given = processor(pictures, return_tensors="pt")
+            wanted, found = model(**given).image_embeds, clip.embed_images(pictures)
         else:
-            tokenizer = transformers.CLIPTokenizerFast.from_pretrained(folder, model_max_length=24)
-            given = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
-            wanted, found = model(**given).text_embeds, clip.embed_texts(TEXTS)
+            texts = [*TEXTS, *corpus.texts[::10]]
+            tokenizer = transformers.CLIPTokenizerFast.from_pretrained(
+                folder, model_max_length=SIZES[size].context
+            )
+            given = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+            wanted, found = model(**given).text_embeds, clip.embed_texts(texts)
     np.testing.assert_allclose(found, torch.nn.functional.normalize(wanted).numpy(), atol=1e-5)

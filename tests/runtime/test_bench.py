@@ -12,7 +12,8 @@ from PIL import Image
 
 from bareclip import bench, samples
 from bareclip.bundle import Bundle
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from tests.runtime.test_cli import run
 
 

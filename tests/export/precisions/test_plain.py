@@ -11,8 +11,9 @@ from benchmarks.seeded import Sizes, Tower, write_checkpoint
 from bareclip.bundle import Bundle
 from bareclip_export.export import export
 from bareclip_export.graph import save
+from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.plain import load_plain, remove_prefixes, remove_spare_units
-from bareclip_export.precisions.quantize import Data, quantize
+from bareclip_export.precisions.quantize import quantize
 from bareclip_export.towers.layers import spare_units
 
 from .conftest import operators, run

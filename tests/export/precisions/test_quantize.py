@@ -21,7 +21,8 @@ from bareclip.fidelity import FLOORS, compare, make_corpus, shortfalls
 from bareclip_export.errors import PrecisionError
 from bareclip_export.export import export
 from bareclip_export.precisions import rounding
-from bareclip_export.precisions.quantize import Data, Precisions, quantize
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import Precisions, quantize
 from tests.runtime.test_cli import run
 from tests.variants import SHAPES, picture
 
