@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import bareclip
 from bareclip.bundle import Bundle
@@ -49,20 +50,25 @@ def test_a_familys_precisions(
     assert clip.embed_texts(TEXTS).shape == (len(TEXTS), made.embedding_dim)
 
 
-def test_a_resnets_convolutions_stay_float(
-    families: dict[str, Path], tmp_path: Path, data: Data
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_a_resnets_convolutions_are_stored_in_bytes(
+    families: dict[str, Path], tmp_path: Path, data: Data, precision: str
 ) -> None:
-    """ConvInteger has no kernel for int8 weights on the CPU."""
     folder = Path(shutil.copytree(families["tiny-resnet"], tmp_path / "bundle"))
-    quantize(Bundle.read(folder), "int8", data, force=True)
-    graph = onnx.load(folder / "int8" / "vision.onnx").graph
-    kinds = {node.op_type for node in graph.node}
-    assert "Conv" in kinds
-    assert kinds & {"MatMulIntegerToFloat", "MatMulNBits"}
-    weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Conv":
-            assert {weights[name] for name in node.input[1:]} == {onnx.TensorProto.FLOAT}
+    quantize(Bundle.read(folder), precision, data, force=True)
+    whole, small = (onnx.load(folder / p / "vision.onnx") for p in ("fp32", precision))
+    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
+    after = {tensor.name: numpy_helper.to_array(tensor) for tensor in small.graph.initializer}
+    stored = {name.removesuffix(".int8") for name in after if after[name].ndim == 4} & {*before}
+    large = {name for name, array in before.items() if array.ndim == 4 and array.size >= 1024}
+    assert stored >= large
+    for name in large:
+        assert after[f"{name}.int8"].dtype == np.int8
+        scales = after[f"{name}.scales"]
+        # Half a step of a filter's own, and no more.
+        error = np.abs(after[f"{name}.int8"] * scales - before[name])
+        assert (error <= scales / 2 * 1.0001).all()
+        assert np.allclose(127 * scales.ravel(), np.abs(before[name]).max(axis=(1, 2, 3)))
 
 
 @pytest.mark.parametrize("family", ["tiny-resnet", "siglip", "tiny-siglip", "tiny-average"])

@@ -11,10 +11,10 @@ from bareclip.bundle import ImageRecipe
 
 from ..graph import save
 from . import int8, rounding
-from .int8 import product_of_bytes, weight_only
+from .int8 import product_of_bytes, store_filters, weight_only
 from .observe import Observation
 from .plain import load_plain
-from .products import Surgeon, Table, find_products, find_tables
+from .products import Surgeon, Table, find_convolutions, find_products, find_tables
 
 BLOCK = 32
 
@@ -28,9 +28,9 @@ def write_int4(
 ) -> None:
     """Writes a 4-bit copy of a float32 graph.
 
-    Products of pixels and of a single pooled token keep 8-bit weights. The latter are few, what
-    they round reaches the vector as it is, and without VNNI ONNX Runtime adds up a single row of
-    4 bits in another order than several, so that a vector would depend on its batch.
+    Convolutions, products of pixels and of a single pooled token have 8-bit weights. The last are
+    few, what they round reaches the vector as it is, and without VNNI ONNX Runtime adds up a single
+    row of 4 bits in another order than several, so that a vector would depend on its batch.
 
     Args:
         source: The ``.onnx`` file.
@@ -49,6 +49,8 @@ def write_int4(
             weight_only(surgeon, product, 8, int8.BLOCK, observed.get(product.name))
         else:
             weight_only(surgeon, product, 4, BLOCK, observed.get(product.name))
+    for convolution in find_convolutions(model):
+        store_filters(surgeon, convolution)
     for table in find_tables(model):
         _table(surgeon, table)
     surgeon.prune()

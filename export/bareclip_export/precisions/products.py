@@ -1,4 +1,4 @@
-"""What in a graph can be quantized: products with a constant weight, and tables.
+"""What in a graph can be quantized: products with a constant weight, convolutions and tables.
 
 Works on any graph, ours or another exporter's.
 """
@@ -100,12 +100,38 @@ class Table:
         return surgeon.add(self.node, "Gather", [other, self.node.inputs[1]])
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with constant filters.
+
+    Attributes:
+        node: The Conv.
+        name: The filters'.
+    """
+
+    node: ir.Node
+    name: str
+
+    def filters(self) -> Floats:
+        """(out, in, ..)."""
+        return array_of(self.node.inputs[1])
+
+
 def find_products(model: ir.Model) -> list[Product]:
     """Every MatMul with a constant two-dimensional float weight, in the graph's order."""
     return [
         Product(node, _bias_add(node), str(given(node.inputs[1]).name))
         for node in model.graph
         if node.op_type == "MatMul" and _is_weight(node.inputs[1])
+    ]
+
+
+def find_convolutions(model: ir.Model) -> list[Convolution]:
+    """Every Conv with constant float filters."""
+    return [
+        Convolution(node, str(given(node.inputs[1]).name))
+        for node in model.graph
+        if node.op_type == "Conv" and _is_large(node.inputs[1])
     ]
 
 
@@ -211,10 +237,13 @@ def given(value: ir.Value | None) -> ir.Value:
 
 
 def _is_weight(value: ir.Value | None) -> bool:
+    return _is_large(value) and len(given(value).shape or ()) == 2
+
+
+def _is_large(value: ir.Value | None) -> bool:
     if not is_constant(value) or value is None or value.dtype != ir.DataType.FLOAT:
         return False
-    shape = value.shape
-    return shape is not None and len(shape) == 2 and int(np.prod(shape.numpy())) >= _FEWEST
+    return value.shape is not None and int(np.prod(value.shape.numpy())) >= _FEWEST
 
 
 def _bias_add(node: ir.Node) -> ir.Node | None:
