@@ -37,6 +37,7 @@ def main(folder: Path) -> None:
             f"{name} {value}" for name, value in reports["compare"]["machine"].items()
         ),
         rounds=reports["compare"]["rounds"],
+        starts=reports["cold_start"]["rounds"],
         photos=reports["compare"]["counts"]["photos"],
         prompts=reports["compare"]["counts"]["prompts"],
         aims=aims(**reports),
@@ -109,9 +110,9 @@ commands wrote, with nothing else running:
 
 ```sh
 python benchmarks/compare.py CHECKPOINT --photos photos/ --captions captions.txt --envs envs/ \\
-    --json docs/performance/compare.json
+    --rounds {rounds} --json docs/performance/compare.json
 python benchmarks/cold_start.py BUNDLE --photo photo.jpg --peer envs/torch/bin/python CHECKPOINT \\
-    --json docs/performance/cold_start.json
+    --rounds {starts} --json docs/performance/cold_start.json
 python benchmarks/roofline.py BUNDLE --json docs/performance/roofline.json
 python benchmarks/threads.py BUNDLE --photos photos/ --json docs/performance/threads.json
 ```

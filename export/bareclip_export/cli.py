@@ -171,6 +171,8 @@ def _print_made(bundle: Bundle, output: Path, as_json: bool) -> None:
         return
     size = sum(record.size for record in bundle.files().values())
     click.echo(f"{output}: {bundle.name}, {size / 1e6:.0f} MB, verified")
+    for name, fidelity in bundle.fidelity.items():
+        print_fidelity(bundle, name, fidelity)
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _write(
         towers[tower] = TowerFiles(
             graph=f"{BASE}/{graph.name}",
             recipe="float32",
-            onnxruntime=OLDEST,
+            onnxruntime=conversion.onnxruntime.get(tower, OLDEST),
             inputs=("pixels",) if tower == "vision" else ("ids",),
             files={
                 f"{BASE}/{path.name}": file_record(path)

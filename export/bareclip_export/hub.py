@@ -7,6 +7,7 @@ settings (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN).
 import hashlib
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .errors import CheckpointError
@@ -43,12 +44,6 @@ def download(source: str, graphs: Sequence[str] = ()) -> tuple[Path, str]:
         CheckpointError: No such repository or revision, no access, no network and not in
             the cache, or a file that is not what the Hub holds.
     """
-    folder = _download(source, graphs)
-    _check(folder)
-    return folder, folder.name
-
-
-def _download(source: str, graphs: Sequence[str]) -> Path:
     match = _NAME.fullmatch(source)
     if match is None:
         raise CheckpointError(
@@ -59,7 +54,8 @@ def _download(source: str, graphs: Sequence[str]) -> Path:
     if graphs:
         # Their weights may lie apart.
         patterns = [name + suffix for name in graphs for suffix in ("", "_data*", ".data")]
-        return _snapshot(repo, revision, _SMALL_FILES + patterns)
+        folder = _snapshot(repo, revision, _SMALL_FILES + patterns)
+        return folder, folder.name
     folder = _snapshot(repo, revision, _SMALL_FILES)
     # One form of the weights after another, since each is as large as the last: OpenCLIP's
     # where the repository has its config, and pickles only where nothing else is there.
@@ -69,8 +65,8 @@ def _download(source: str, graphs: Sequence[str]) -> Path:
             patterns = [weights, f"{weights}.index.json", f"{stem}-*-of-*.{suffix}"]
             folder = _snapshot(repo, revision, _SMALL_FILES + patterns)
             if any(folder.glob(f"{stem}*.{suffix}")):
-                return folder
-    return folder
+                return folder, folder.name
+    return folder, folder.name
 
 
 def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -78,7 +74,7 @@ def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except Exception as error:  # its transports' errors share no base across its versions
         named = f"{repo}@{revision}" if revision else repo
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -87,28 +83,41 @@ def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
             "Check the name, the network, HF_ENDPOINT and HF_HUB_OFFLINE, "
             "or give a folder that holds the checkpoint"
         ) from error
+    _check(folder, patterns)
+    return folder
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, patterns: Sequence[str]) -> None:
     """Compares files with the checksums that the cache names them by.
 
-    huggingface_hub compares lengths only. Large files are named by their SHA-256, others by Git's
-    SHA-1 of a blob. Where links cannot be made, as on Windows, files have names of their own, and
-    are not compared.
+    huggingface_hub compares lengths only. Where links cannot be made, as on Windows, files have
+    names of their own, and are not compared.
     """
     for path in sorted(folder.rglob("*")):
-        blob = path.resolve()
-        if not path.is_file() or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+        name, blob = path.relative_to(folder).as_posix(), path.resolve()
+        if not path.is_file() or not any(fnmatch(name, pattern) for pattern in patterns):
             continue
-        large = len(blob.name) == 64
-        digest = hashlib.sha256() if large else hashlib.sha1(usedforsecurity=False)
-        if not large:
-            digest.update(b"blob %d\0" % blob.stat().st_size)
-        with blob.open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-        if digest.hexdigest() != blob.name:
+        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+            continue
+        found = _checksums(blob)
+        if blob.name not in found:
             raise CheckpointError(
-                f"{path.relative_to(folder)} of {folder} is not what the Hub holds: its checksum "
-                f"is {digest.hexdigest()}, not {blob.name}; delete {blob} and run this again"
+                f"{name} of {folder} is not what the Hub holds: its checksum is {found[0]}, not "
+                f"{blob.name}; delete {blob} and run this again"
             )
+
+
+def _checksums(blob: Path) -> list[str]:
+    """SHA-256, by which large files go; else Git's SHA-1 of a blob, and, for mirrors, the plain."""
+    size = blob.stat().st_size
+    if len(blob.name) == 64:
+        digests = [hashlib.sha256()]
+    else:
+        digests = [
+            hashlib.sha1(start, usedforsecurity=False) for start in (b"blob %d\0" % size, b"")
+        ]
+    with blob.open("rb") as file:
+        while part := file.read(1 << 20):
+            for digest in digests:
+                digest.update(part)
+    return [digest.hexdigest() for digest in digests]

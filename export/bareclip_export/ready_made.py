@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bareclip.bundle import Bundle, ImageRecipe, Scoring, TextRecipe
+from bareclip.installation import import_onnxruntime
 from bareclip.session import Device, make_session
 from bareclip.threads import Threads
 
@@ -39,6 +40,8 @@ from .route import OLDEST, Conversion, Text
 from .text_recipe import read_tokenizer
 
 _ARCHITECTURE = "ready-made "
+# The newest that ONNX Runtime 1.18 has.
+_OLDEST_OPSET = 21
 _MASK = "attention_mask"
 _INPUTS = {"vision": {"pixel_values"}, "text": {"input_ids", _MASK}}
 # By model type. CLIP's pooler_output is what comes before the projection.
@@ -85,6 +88,7 @@ def convert(checkpoint: Checkpoint, scale: float | None, bias: float | None) -> 
         write={tower: graph.write for tower, graph in towers.items()},
         reference={tower: graph.reference() for tower, graph in towers.items()},
         reference_name="the ready-made graph",
+        onnxruntime={tower: graph.onnxruntime for tower, graph in towers.items()},
     )
 
 
@@ -123,7 +127,10 @@ def write_variant(
     towers = _towers(checkpoint, kind, bundle.image, bundle.text, variant)
     for tower, graph in towers.items():
         graph.write(made / f"{tower}.onnx")
-    return {tower: Written(f"ready-made, {variant}", OLDEST) for tower in towers}
+    return {
+        tower: Written(f"ready-made, {variant}", graph.onnxruntime)
+        for tower, graph in towers.items()
+    }
 
 
 def _towers(
@@ -176,18 +183,21 @@ class _Graph:
     Attributes:
         output: The one that is embedded to.
         recipe: What is to become its input.
+        onnxruntime: The oldest version that is known to run it.
     """
 
     path: Path
     output: str
     recipe: ImageRecipe | TextRecipe
     inputs: tuple[str, ...]
+    onnxruntime: str
 
     @classmethod
     def open(
         cls, path: Path, tower: str, output: str, recipe: ImageRecipe | TextRecipe
     ) -> "_Graph":
-        graph = ir.load(path).graph
+        model = _load(path)
+        graph = model.graph
         inputs = tuple(str(value.name) for value in graph.inputs)
         outputs = [value.name for value in graph.outputs]
         unknown = set(inputs) - _INPUTS[tower]
@@ -196,7 +206,7 @@ class _Graph:
                 f"{path} takes {', '.join(inputs)} and gives {', '.join(map(str, outputs))}; it "
                 f"would have to take {' and '.join(sorted(_INPUTS[tower]))}, and to give {output}"
             )
-        return cls(path, output, recipe, inputs)
+        return cls(path, output, recipe, inputs, _oldest(model))
 
     def width(self) -> int:
         """Of its vectors, as it gives them."""
@@ -213,7 +223,7 @@ class _Graph:
 
     def write(self, path: Path) -> None:
         """Writes it with the ends of a bundle's graph."""
-        model = ir.load(self.path)
+        model = _load(self.path)
         graph, surgeon = model.graph, Surgeon(model, "import")
         first = graph[0]
         given = {str(value.name): value for value in graph.inputs}
@@ -242,6 +252,45 @@ class _Graph:
         graph.outputs[:] = [output]
         surgeon.prune()
         save(model, path)
+
+
+def _load(path: Path) -> ir.Model:
+    """Reads a graph. Weights that lie apart may lie behind links, as in huggingface_hub's cache.
+
+    Raises:
+        CheckpointError: It is no graph, or weights of it are not beside it.
+    """
+    try:
+        model = ir.load(path)
+    except Exception as error:  # protobuf's and onnx_ir's errors share no base
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} cannot be read as an ONNX graph: {reason}; download it again (a clone of a "
+            "repository holds pointers in the place of large files without git lfs pull)"
+        ) from error
+    for value in model.graph.initializers.values():
+        if isinstance(tensor := value.const_value, ir.ExternalTensor):
+            place = Path(tensor.location)
+            real = (path.parent / place).resolve()
+            if place.is_absolute() or ".." in place.parts or not real.is_file():
+                raise CheckpointError(f"{path} has weights in {place}, which is not beside it")
+            value.const_value = ir.ExternalTensor(
+                real.name,
+                tensor.offset,
+                tensor.length,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=str(tensor.name),
+                base_dir=real.parent,
+            )
+    return model
+
+
+def _oldest(model: ir.Model) -> str:
+    """Of standard operators the oldest ONNX Runtime; of others the one at hand, which runs them."""
+    if set(model.opset_imports) == {""} and model.opset_imports[""] <= _OLDEST_OPSET:
+        return OLDEST
+    return ".".join(import_onnxruntime().__version__.split(".")[:2])
 
 
 def _normalise(surgeon: Surgeon, first: ir.Node, pixels: ir.Value, recipe: ImageRecipe) -> ir.Value:

@@ -1,7 +1,7 @@
 """What a route of conversion hands to the export: constants, writers and a reference."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Conversion:
         image, text: None where it has no such tower.
         write: tower ("vision", "text") -> writes its graph to a path.
         reference: tower -> (a batch of its input) -> (N, D) unit rows.
+        onnxruntime: tower -> the oldest version that runs it, where that is not ``OLDEST``.
     """
 
     architecture: str
@@ -47,3 +48,4 @@ class Conversion:
     write: dict[str, Callable[[Path], None]]
     reference: dict[str, Callable[[NDArray[Any]], NDArray[Any]]]
     reference_name: str
+    onnxruntime: dict[str, str] = field(default_factory=dict)

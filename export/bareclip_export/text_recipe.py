@@ -14,7 +14,8 @@ from .clip_bpe import clip_bpe, parse_merges
 from .errors import CheckpointError
 from .sentencepiece_model import read_sentencepiece
 
-# transformers' classes that do what their tokenizer.json says, and nothing before it.
+# transformers' classes that do what their tokenizer.json says, and nothing before it. Gemma's
+# frames a text as its config says.
 _PLAIN = (
     "CLIPTokenizer",
     "GemmaTokenizer",
@@ -94,7 +95,7 @@ def read_own_tokenizer(
     clean_up: Sequence[CleanUp],
     fixed_length: bool,
 ) -> tuple[tokenizers.Tokenizer, TextRecipe]:
-    """A tokenizer that is not CLIP's, as its tokenizer.json has it.
+    """A tokenizer that is not CLIP's, as its tokenizer.json and tokenizer_config.json have it.
 
     Args:
         checkpoint: With tokenizer.json, and what pads a text in tokenizer_config.json.

@@ -18,7 +18,7 @@ import pytest
 from benchmarks import seeded_open_clip
 
 from bareclip.bundle import Bundle
-from tests.export.test_ready_made import write_text, write_vision
+from tests.export.test_ready_made import set_weights_apart, write_text, write_vision
 from tests.runtime.test_cli import run
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -237,11 +237,15 @@ def test_ready_made_graphs_are_downloaded_without_the_weights(
     vocabulary = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
     write_vision(folder)
     write_text(folder, vocabulary)
+    set_weights_apart(folder / "onnx" / "vision_model.onnx")
     (folder / "onnx" / "vision_model_quantized.onnx").write_bytes(b"not wanted")
     run("import", REPO, "-o", tmp_path / "bundle", **hub)
     assert Bundle.read(tmp_path / "bundle").source.revision == COMMIT
     graphs = {name for name in fetched() if name.startswith("onnx/")}
-    assert graphs == {"onnx/vision_model.onnx", "onnx/text_model.onnx"}
+    assert graphs == {
+        f"onnx/{name}"
+        for name in ("vision_model.onnx", "vision_model.onnx_data", "text_model.onnx")
+    }
     assert "model.safetensors" not in fetched()
     offline = hub | {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     run("import", REPO, "-o", tmp_path / "again", **offline)

@@ -90,6 +90,13 @@ def write_text(
     write_graph(path, dict.fromkeys(names, shape), nodes, [table, last, axis, one], [output])
 
 
+def set_weights_apart(path: Path) -> None:
+    """Moves a graph's weights to a file beside it, named as transformers.js does."""
+    model = onnx.load(path)
+    apart = {"save_as_external_data": True, "location": f"{path.name}_data", "size_threshold": 0}
+    onnx.save(model, path, **apart)
+
+
 def source_answers(
     folder: Path, tower: str, output: str, feeds: dict[str, NDArray[Any]], name: str = ""
 ) -> NDArray[np.float64]:
@@ -208,6 +215,9 @@ def test_a_variant_is_taken_beside_float32(folder: Path, tmp_path: Path, ends: b
     session = onnxruntime.InferenceSession(tmp_path / "bundle" / "fp16" / "vision.onnx")
     found = session.run(None, {"pixels": images})[0]
     assert found.dtype == np.float32
+    stored = onnx.load(tmp_path / "bundle" / "fp16" / "vision.onnx").graph.initializer
+    large = [tensor.data_type for tensor in stored if np.prod(tensor.dims) > WIDTH]
+    assert set(large) == {TensorProto.FLOAT16}
     np.testing.assert_allclose(found, wanted, atol=2e-3)
     assert bundle.fidelity["fp16"].towers["text"].min_cosine > 0.9999
 
@@ -217,9 +227,40 @@ def test_a_variant_that_depends_on_its_batch_is_refused(folder: Path, tmp_path: 
     with pytest.raises(PrecisionError, match="depend on their batch by .*; nothing .* Leave quant"):
         import_graphs(str(folder), tmp_path / "bundle", variants=("quantized",))
     assert not (tmp_path / "bundle").exists()
-    made = import_graphs(str(folder), tmp_path / "bundle", variants=("quantized",), force=True)
+    shown = run("import", folder, "-o", tmp_path / "bundle", "--variant", "quantized", "--force")
+    assert "kept by force" in shown.stdout
+    made = Bundle.read(tmp_path / "bundle")
     assert made.fidelity["int8"].forced
     assert made.damage() == []
+
+
+def test_the_oldest_onnx_runtime_is_what_is_known(folder: Path, tmp_path: Path) -> None:
+    made = import_graphs(str(folder), tmp_path / "plain")
+    assert {tower.onnxruntime for tower in made.precisions["fp32"].values()} == {"1.18"}
+    path = folder / "onnx" / "text_model.onnx"
+    model = onnx.load(path)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, path)
+    made = import_graphs(str(folder), tmp_path / "contrib")
+    assert made.precisions["fp32"]["vision"].onnxruntime == "1.18"
+    assert onnxruntime.__version__.startswith(made.precisions["fp32"]["text"].onnxruntime)
+
+
+def test_what_is_no_graph(folder: Path, tmp_path: Path) -> None:
+    path = folder / "onnx" / "text_model.onnx"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    found = run("import", folder, "-o", tmp_path / "bundle", code=1).stderr.splitlines()[-1]
+    assert found.startswith(f"bareclip: {path} cannot be read as an ONNX graph: ")
+    assert "git lfs pull" in found
+
+
+def test_weights_that_are_missing(folder: Path, tmp_path: Path) -> None:
+    set_weights_apart(folder / "onnx" / "vision_model.onnx")
+    (folder / "onnx" / "vision_model.onnx_data").unlink()
+    with pytest.raises(
+        CheckpointError, match="has weights in vision_model.onnx_data, which is not"
+    ):
+        import_graphs(str(folder), tmp_path / "bundle")
 
 
 def test_variants_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:

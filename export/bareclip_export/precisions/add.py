@@ -118,13 +118,22 @@ def _keep(
         precisions={k: v for k, v in bundle.precisions.items() if k != precision},
         fidelity={k: v for k, v in bundle.fidelity.items() if k != precision},
     )
-    if place.exists():
-        without.write()
-        place.rename(scratch / "old")
-    made.rename(place)
-    dataclasses.replace(
-        without,
-        precisions=without.precisions | {precision: _towers(bundle, place, written)},
-        fidelity=without.fidelity | {precision: fidelity},
-    ).write()
+    old = scratch / "old"
+    try:
+        if place.exists():
+            without.write()
+            place.rename(old)
+        made.rename(place)
+        dataclasses.replace(
+            without,
+            precisions=without.precisions | {precision: _towers(bundle, place, written)},
+            fidelity=without.fidelity | {precision: fidelity},
+        ).write()
+    except BaseException:
+        if not made.exists():
+            shutil.rmtree(place)
+        if old.exists():
+            old.rename(place)
+        bundle.write()
+        raise
     return Bundle.read(bundle.folder)

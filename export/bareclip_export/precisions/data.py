@@ -46,10 +46,14 @@ class Data:
         elif captions is not None:
             texts = read_lines(captions)
         if photos is not None:
-            known = {path.resolve() for path, _ in pairs}
-            pairs += [(p, []) for p in image_files(photos) if p.resolve() not in known]
+            pairs += [(path, []) for path in image_files(photos)]
+        # A photo is in one half alone, however many lines name it.
+        merged: dict[Path, tuple[Path, list[str]]] = {}
+        for path, several in pairs:
+            merged.setdefault(path.resolve(), (path, []))[1].extend(several)
+        pairs, texts = list(merged.values()), list(dict.fromkeys(texts))
         for what, given, found in (
-            ("photos", photos, len(pairs)),
+            ("photos", photos or (captions if pairs else None), len(pairs)),
             ("captions", captions, len(texts) + sum(len(several) for _, several in pairs)),
         ):
             if given is not None and found < _FEWEST:

@@ -18,6 +18,7 @@ import bareclip
 from bareclip.bundle import Bundle
 from bareclip.errors import BundleError, DeviceError
 from bareclip.fidelity import FLOORS, compare, make_corpus, shortfalls
+from bareclip.image_input import image_files
 from bareclip_export.errors import PrecisionError
 from bareclip_export.export import export
 from bareclip_export.precisions import rounding
@@ -190,11 +191,50 @@ def test_what_is_there_is_not_lost(bundle: Path, monkeypatch: pytest.MonkeyPatch
     assert {p.name for p in bundle.iterdir()} == {"bundle.json", "tokenizer.json", "fp32", "int8"}
 
 
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_write_that_fails_brings_the_old_one_back(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    made = quantize(Bundle.read(bundle), "int8", NOTHING)
+    before, write, calls = snapshot(bundle), Bundle.write, []
+
+    def full(self: Bundle) -> None:
+        calls.append(self)
+        if len(calls) == failing:
+            raise OSError("No space left on device")
+        write(self)
+
+    monkeypatch.setattr(Bundle, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        quantize(made, "int8", NOTHING, overwrite=True)
+    assert snapshot(bundle) == before
+
+
+def test_a_photo_named_twice_does_not_judge_what_it_calibrated(
+    tmp_path: Path, photos: Path
+) -> None:
+    lines = [
+        json.dumps({"image": str(path), "captions": [f"{n} of {path.name}"]})
+        for path in image_files(photos)
+        for n in range(3)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    data = Data.read(photos, tmp_path / "pairs.jsonl")
+    halves = [{path.resolve() for path, _ in data.half(which).photos} for which in (0, 1)]
+    assert halves[0].isdisjoint(halves[1])
+    assert halves[0] | halves[1] == {path.resolve() for path in image_files(photos)}
+    assert all(len(several) == 3 for _, several in data.photos)
+    (tmp_path / "few.jsonl").write_text("\n".join(lines[:9]))
+    with pytest.raises(PrecisionError, match="few.jsonl holds 3 photos; calibration wants at lea"):
+        Data.read(None, tmp_path / "few.jsonl")
+
+
 def test_killed_at_any_moment_leaves_a_whole_bundle(bundle: Path, tmp_path: Path) -> None:
     quantize(Bundle.read(bundle), "int8", NOTHING)
     code = (
         "import sys; from pathlib import Path; from bareclip.bundle import Bundle\n"
-        "from bareclip_export.precisions.quantize import Data, quantize\n"
+        "from bareclip_export.precisions.data import Data\n"
+        "from bareclip_export.precisions.quantize import quantize\n"
         "print('go', flush=True)\n"
         "quantize(Bundle.read(Path(sys.argv[1])), 'int8', Data([], []), overwrite=True)"
     )
