@@ -18,10 +18,11 @@ from pathlib import Path
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import bareclip
-from bareclip.bundle import TOWERS, Bundle, TowerFiles, file_record
+from bareclip.bundle import TOWERS, Bundle, TowerFiles
 from bareclip.evaluate import Setting, zero_shot
 from bareclip.fidelity import compare
 from bareclip.templates import PLAIN
+from bareclip_export.graph import file_records
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.int4 import write_int4
 from bareclip_export.precisions.int8 import write_int8
@@ -91,7 +92,7 @@ def add(bundle: Bundle, name: str, write: Write, number: int) -> Bundle:
         base = bundle.tower("fp32", tower)
         target = folder / f"{tower}.onnx"
         write(tower, bundle.folder / base.graph, target)
-        files = {f"{folder.name}/{p.name}": file_record(p) for p in folder.glob(f"{tower}.onnx*")}
+        files = file_records(target, bundle.folder)
         towers[tower] = TowerFiles(
             f"{folder.name}/{target.name}", name, "1.22", base.inputs, files, parity=None
         )

@@ -113,10 +113,9 @@ def import_(
     """
     try:
         from .export import import_graphs
-        from .ready_made import parse_variants
     except ImportError as error:
         raise _extra_missing(error) from error
-    variants = parse_variants(variant)
+    variants = tuple(dict.fromkeys(name.strip() for name in variant.split(",") if name.strip()))
     bundle = import_graphs(
         folder, output, logit_scale, logit_bias, variants, force, overwrite, _say
     )

@@ -16,6 +16,7 @@ from bareclip.bundle import (
     FORMAT_VERSION,
     MANIFEST,
     TOKENIZER,
+    TOWERS,
     Bundle,
     Source,
     TowerFiles,
@@ -28,6 +29,7 @@ from . import authored, ready_made
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .files import VARIANTS, graph_file
+from .graph import file_records
 from .precisions.add import add
 from .precisions.data import Data
 from .precisions.quantize import Precisions, quantize
@@ -106,13 +108,15 @@ def import_graphs(
     Raises:
         CheckpointError: The graphs cannot be used, or ``output`` is taken.
         ParityError: A graph answers otherwise than it did.
-        PrecisionError: A variant falls short.
+        PrecisionError: A variant is unknown, is not the only one in its precision, or falls
+            short.
     """
     with _appearing(output, overwrite) as folder:
-        graphs = [graph_file(t, v) for t in ("vision", "text") for v in (None, *variants)]
+        ready_made.check_variants(variants)
+        graphs = [graph_file(tower, v) for tower in TOWERS for v in (None, *variants)]
         checkpoint = Checkpoint.open(source, graphs)
         report(f"reading {checkpoint.folder}")
-        conversion = ready_made.convert(checkpoint, logit_scale, logit_bias)
+        conversion = ready_made.convert(checkpoint, logit_scale, logit_bias, variants)
         bundle = _write(conversion, checkpoint, folder, report)
         for variant in variants:
             write = partial(ready_made.write_variant, checkpoint, bundle, variant)
@@ -142,10 +146,7 @@ def _write(
             recipe="float32",
             onnxruntime=conversion.onnxruntime.get(tower, OLDEST),
             inputs=("pixels",) if tower == "vision" else ("ids",),
-            files={
-                f"{BASE}/{path.name}": file_record(path)
-                for path in sorted(graph.parent.glob(f"{graph.name}*"))
-            },
+            files=file_records(graph, folder),
             parity=parity,
         )
     if conversion.text is not None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 from onnxscript.nn import Module
 
+from bareclip.bundle import FileRecord, file_record
 from bareclip.cuda import NO_CAPTURE
 
 OPSET = 18
@@ -78,3 +79,11 @@ def save(model: ir.Model, path: Path) -> None:
 
 def _input(name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
+
+def file_records(graph: Path, bundle: Path) -> dict[str, FileRecord]:
+    """Sizes and checksums of a graph's file and those beside it, by their names in the bundle."""
+    return {
+        path.relative_to(bundle).as_posix(): file_record(path)
+        for path in sorted(graph.parent.glob(f"{graph.name}*"))
+    }

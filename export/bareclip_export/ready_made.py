@@ -5,9 +5,10 @@ what every bundle's graphs have: uint8 pixels or token ids in, unit vectors out.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
-from bareclip.bundle import Bundle, ImageRecipe, Scoring, TextRecipe
+from bareclip.bundle import TOWERS, Bundle, ImageRecipe, Scoring, TextRecipe
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError, PrecisionError
@@ -27,7 +28,6 @@ from .ready_made_graph import ReadyMadeGraph
 from .route import Conversion, Text
 from .text_recipe import read_tokenizer
 
-_ARCHITECTURE = "ready-made "
 # By model type. CLIP's pooler_output is what comes before the projection.
 _OUTPUTS = {
     "clip": {"vision": "image_embeds", "text": "text_embeds"},
@@ -35,64 +35,64 @@ _OUTPUTS = {
 }
 
 
-def convert(checkpoint: Checkpoint, scale: float | None, bias: float | None) -> Conversion:
+def convert(
+    checkpoint: Checkpoint, scale: float | None, bias: float | None, variants: Sequence[str]
+) -> Conversion:
     """Prepares a folder of ready-made graphs.
 
     Args:
         checkpoint: With config.json, the processor's and the tokenizer's files, and ``onnx/``.
         scale, bias: logit_scale and logit_bias of the model, which such folders do not hold.
             Without a scale CLIP has the logarithm of 100, where its training ends.
+        variants: Which are to be there too, for every tower.
 
     Raises:
-        CheckpointError: No graphs, of another model type, or with inputs or outputs that are
-            unknown; or a SigLIP without its scale and bias.
+        CheckpointError: No graphs, or none of a variant; of another model type; with inputs or
+            outputs that are unknown; or a SigLIP without its scale and bias.
     """
-    graphs = [t for t in ("vision", "text") if (checkpoint.folder / graph_file(t)).is_file()]
+    graphs = [t for t in TOWERS if (checkpoint.folder / graph_file(t)).is_file()]
     if not graphs:
         raise CheckpointError(
             f"{checkpoint.name} has neither {graph_file('vision')} nor {graph_file('text')}, which "
             "variants beside them are measured against"
         )
-    kind = str(checkpoint.config.get("model_type")).removesuffix("_model").partition("_")[0]
-    if kind not in _OUTPUTS:
-        raise CheckpointError(
-            f"{checkpoint.config_path} has model_type {checkpoint.config.get('model_type')!r}; "
-            f"we import {', '.join(_OUTPUTS)}"
-        )
+    for name in (graph_file(tower, variant) for variant in variants for tower in graphs):
+        if not (checkpoint.folder / name).is_file():
+            raise CheckpointError(f"{checkpoint.name} has no {name}")
+    kind = _kind(checkpoint)
     image = _image(checkpoint, kind) if "vision" in graphs else None
     text = _text(checkpoint, kind) if "text" in graphs else None
-    towers = _towers(checkpoint, kind, image, text.recipe if text else None)
+    towers = _towers(checkpoint, image, text.recipe if text else None)
     return Conversion(
-        architecture=f"{_ARCHITECTURE}{kind}",
+        architecture=f"ready-made {kind}",
         exporter="ready-made graphs",
-        embedding_dim=next(iter(towers.values())).width(),
+        embedding_dim=next(iter(towers.values())).width,
         scoring=_scoring(checkpoint, kind, scale, bias),
         image=image,
         text=text,
         write={tower: graph.write for tower, graph in towers.items()},
-        reference={tower: graph.reference() for tower, graph in towers.items()},
+        reference={tower: graph.embed for tower, graph in towers.items()},
         reference_name="the ready-made graph",
         onnxruntime={tower: graph.onnxruntime for tower, graph in towers.items()},
     )
 
 
-def parse_variants(names: str) -> tuple[str, ...]:
-    """Reads what the command line names, such as ``"fp16,quantized"``.
+def check_variants(names: Sequence[str]) -> None:
+    """Refuses variants that a bundle cannot have.
 
     Raises:
         PrecisionError: One is unknown, or two are in the same precision.
     """
-    found = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    for name in found:
+    for name in names:
         if name not in VARIANTS:
             raise PrecisionError(f"variant {name!r} is unknown; it is {', '.join(VARIANTS)}")
-        alike = [other for other in found if VARIANTS[other] == VARIANTS[name]]
+    for name in names:
+        alike = [other for other in names if VARIANTS[other] == VARIANTS[name]]
         if len(alike) > 1:
             raise PrecisionError(
                 f"variants {' and '.join(alike)} are both in {VARIANTS[name]}, of which a bundle "
                 "has one: give one of them"
             )
-    return found
 
 
 def write_variant(
@@ -101,14 +101,9 @@ def write_variant(
     """Writes graphs of a variant as a precision of the bundle that its float32 graphs became.
 
     Raises:
-        CheckpointError: A tower of the bundle has no such graph, or one with unknown inputs or
-            outputs.
+        CheckpointError: A graph has unknown inputs or outputs.
     """
-    for tower in bundle.towers:
-        if not (checkpoint.folder / graph_file(tower, variant)).is_file():
-            raise CheckpointError(f"{checkpoint.name} has no {graph_file(tower, variant)}")
-    kind = bundle.source.architecture.removeprefix(_ARCHITECTURE)
-    towers = _towers(checkpoint, kind, bundle.image, bundle.text, variant)
+    towers = _towers(checkpoint, bundle.image, bundle.text, variant)
     for tower, graph in towers.items():
         graph.write(made / f"{tower}.onnx")
     return {
@@ -119,19 +114,30 @@ def write_variant(
 
 def _towers(
     checkpoint: Checkpoint,
-    kind: str,
     image: ImageRecipe | None,
     text: TextRecipe | None,
     variant: str | None = None,
 ) -> dict[str, ReadyMadeGraph]:
     ends: dict[str, ImageRecipe | TextRecipe | None] = {"vision": image, "text": text}
+    outputs = _OUTPUTS[_kind(checkpoint)]
     return {
         tower: ReadyMadeGraph.open(
-            checkpoint.folder / graph_file(tower, variant), tower, _OUTPUTS[kind][tower], recipe
+            checkpoint.folder / graph_file(tower, variant), tower, outputs[tower], recipe
         )
         for tower, recipe in ends.items()
         if recipe is not None
     }
+
+
+def _kind(checkpoint: Checkpoint) -> str:
+    """The family whose names its graphs' outputs have."""
+    given = checkpoint.config.get("model_type")
+    kind = str(given).removesuffix("_model").partition("_")[0]
+    if kind not in _OUTPUTS:
+        raise CheckpointError(
+            f"{checkpoint.config_path} has model_type {given!r}; we import {', '.join(_OUTPUTS)}"
+        )
+    return kind
 
 
 def _image(checkpoint: Checkpoint, kind: str) -> ImageRecipe:

@@ -1,8 +1,7 @@
 """A ready-made ONNX graph, and the ends of a bundle's graph put on it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,7 @@ class ReadyMadeGraph:
             )
         return cls(path, output, recipe, inputs, _oldest(model))
 
+    @cached_property
     def width(self) -> int:
         """Of its vectors, as it gives them."""
         recipe = self.recipe
@@ -76,11 +76,27 @@ class ReadyMadeGraph:
             one: NDArray[Any] = np.zeros((1, recipe.size, recipe.size, 3), np.uint8)
         else:
             one = np.full((1, recipe.context_length), recipe.end_id)
-        return int(self.reference()(one).shape[1])
+        return int(self.embed(one).shape[1])
 
-    def reference(self) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    def embed(self, batch: NDArray[Any]) -> NDArray[np.float64]:
         """(a batch) -> (N, D) unit rows, by the graph as it is and its input made in NumPy."""
-        return partial(_run, self.path, self.output, self.recipe)
+        # Not kept: its weights would lie in memory beside those that are written and verified.
+        session = make_session(self.path, Device("cpu", required=True), Threads())
+        recipe, inputs = self.recipe, {value.name: value for value in session.get_inputs()}
+        feeds: dict[str, NDArray[Any]]
+        if isinstance(recipe, ImageRecipe):
+            values = (batch * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)
+            half = inputs["pixel_values"].type == "tensor(float16)"
+            values = values.transpose(0, 3, 1, 2)
+            feeds = {"pixel_values": values.astype(np.float16 if half else np.float32)}
+        else:
+            feeds = {"input_ids": batch}
+            if _MASK in inputs:
+                ends = [row.tolist().index(recipe.end_id) for row in batch]
+                kept = np.arange(batch.shape[1]) <= np.array(ends)[:, None]
+                feeds[_MASK] = kept.astype(np.int64)
+        found: NDArray[np.float64] = session.run([self.output], feeds)[0].astype(np.float64)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     def write(self, path: Path) -> None:
         """Writes it with the ends of a bundle's graph."""
@@ -109,7 +125,7 @@ class ReadyMadeGraph:
         graph.extend([single, unit])
         output = unit.outputs[0]
         output.name, output.dtype = OUTPUT, ir.DataType.FLOAT
-        output.shape = ir.Shape(["batch", self.width()])
+        output.shape = ir.Shape(["batch", self.width])
         graph.outputs[:] = [output]
         surgeon.prune()
         save(model, path)
@@ -181,22 +197,3 @@ def _mask(surgeon: Surgeon, first: ir.Node, ids: ir.Value, end_id: int) -> ir.Va
     after = surgeon.add(first, "Greater", [places, end])
     kept = surgeon.add(first, "Not", [after])
     return surgeon.add(first, "Cast", [kept], {"to": ir.DataType.INT64})
-
-
-def _run(
-    path: Path, output: str, recipe: ImageRecipe | TextRecipe, batch: NDArray[Any]
-) -> NDArray[np.float64]:
-    session = make_session(path, Device("cpu", required=True), Threads())
-    feeds: dict[str, NDArray[Any]]
-    if isinstance(recipe, ImageRecipe):
-        values = (batch * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)
-        half = session.get_inputs()[0].type == "tensor(float16)"
-        values = values.transpose(0, 3, 1, 2)
-        feeds = {"pixel_values": values.astype(np.float16 if half else np.float32)}
-    else:
-        feeds = {"input_ids": batch}
-        if _MASK in [value.name for value in session.get_inputs()]:
-            ends = [row.tolist().index(recipe.end_id) for row in batch]
-            feeds[_MASK] = (np.arange(batch.shape[1]) <= np.array(ends)[:, None]).astype(np.int64)
-    vectors: NDArray[np.float64] = session.run([output], feeds)[0].astype(np.float64)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

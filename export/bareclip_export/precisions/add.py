@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bareclip.bundle import Bundle, Fidelity, TowerFiles, file_record
+from bareclip.bundle import Bundle, Fidelity, TowerFiles
 from bareclip.fidelity import BASE, compare, shortfalls
 
 from ..errors import PrecisionError
+from ..graph import file_records
 from .data import Data
 
 
@@ -93,10 +94,7 @@ def _towers(bundle: Bundle, folder: Path, written: dict[str, Written]) -> dict[s
             recipe=written[tower].recipe,
             onnxruntime=written[tower].onnxruntime,
             inputs=bundle.tower(BASE, tower).inputs,
-            files={
-                f"{place}/{path.name}": file_record(path)
-                for path in sorted(folder.glob(f"{tower}.onnx*"))
-            },
+            files=file_records(folder / f"{tower}.onnx", bundle.folder),
             parity=None,
         )
         for tower in bundle.towers

@@ -44,18 +44,17 @@ def _remove_padding(model: ir.Model) -> bool:
     products = {product.node: product for product in find_products(model)}
     removed = False
     for pad in [node for node in model.graph if node.op_type == "Pad"]:
-        fed = [products.get(node) for node in readers(pad.outputs[0])]
-        weights = [product.weight() for product in fed if product is not None]
+        nodes = readers(pad.outputs[0])
+        fed = [products[node] for node in nodes if node in products]
         if (
             not is_constant(pad.inputs[1])
             or array_of(pad.inputs[1]).tolist() != [0, SPARE]
-            or len(weights) < len(fed)
-            or any(weight[-SPARE:].any() for weight in weights)
+            or len(fed) < len(nodes)
+            or any(product.weight()[-SPARE:].any() for product in fed)
         ):
             continue
         for product in fed:
-            if product is not None:
-                _cut(given(product.node.inputs[1]), (slice(-SPARE),))
+            _cut(given(product.node.inputs[1]), (slice(-SPARE),))
         pad.outputs[0].replace_all_uses_with(given(pad.inputs[0]))
         removed = True
     Surgeon(model).prune()

@@ -131,7 +131,7 @@ class Block(Module):
     def forward(
         self, op: Op, x: Value, mask: Value | None = None, prefixes: Prefixes | None = None
     ) -> Value:
-        normed = widened(op, self.attention_norm(op, x), self._width)
+        normed = self._normed(op, x)
         query, key, value = self.query(op, normed), self.key(op, normed), self.value(op, normed)
         if prefixes is not None:
             query, key, value = (prefixes.spread(op, each) for each in (query, key, value))
@@ -139,6 +139,9 @@ class Block(Module):
         if prefixes is not None:
             attended = prefixes.collect(op, attended)
         return self.finish(op, x, attended)
+
+    def _normed(self, op: Op, x: Value) -> Value:
+        return widened(op, self.attention_norm(op, x), self._width)
 
     def finish(self, op: Op, x: Value, attended: Value) -> Value:
         """What comes after attention; both are (R, W), or (N, 1, W)."""
@@ -161,7 +164,7 @@ class EndBlock(Block):
         pool: Callable[[Value], Value],
     ) -> Value:
         """As ``Block``, of what ``pool`` leaves; its mask is (N, 1, 1, T)."""
-        normed = widened(op, self.attention_norm(op, x), self._width)
+        normed = self._normed(op, x)
         query, key, value = (
             self.query(op, pool(normed)),
             self.key(op, normed),

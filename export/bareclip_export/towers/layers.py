@@ -35,6 +35,19 @@ def constant(shape: tuple[int, ...], compute: Callable[[], NDArray[Any]]) -> Par
     return Parameter(shape, data=ir.LazyTensor(tensor, FLOAT, ir.Shape(shape)))
 
 
+def _matrix(
+    layer: weights.Linear, scale: float = 1.0, wider_in: int = 0, wider_out: int = 0
+) -> Parameter:
+    """(in, out), as a product takes it from the right, filled up with zeros."""
+    out, width = layer.weight.shape
+    return constant(
+        (width + wider_in, out + wider_out),
+        lambda: np.pad(
+            layer.weight.float32().T * np.float32(scale), [(0, wider_in), (0, wider_out)]
+        ),
+    )
+
+
 class Linear(Module):
     """A linear layer: (.., in) -> (.., out)."""
 
@@ -56,13 +69,7 @@ class Linear(Module):
             wider_in, wider_out: Zeros to fill the weight up with; see ``spare_units``.
         """
         super().__init__()
-        out, width = layer.weight.shape
-        self.weight = constant(
-            (width + wider_in, out + wider_out),
-            lambda: np.pad(
-                layer.weight.float32().T * np.float32(scale), [(0, wider_in), (0, wider_out)]
-            ),
-        )
+        self.weight = _matrix(layer, scale, wider_in, wider_out)
 
         def bias() -> NDArray[np.float64]:
             total = layer.bias.float64()
@@ -70,7 +77,7 @@ class Linear(Module):
                 total = total + layer.weight.float64() @ behind.bias.float64()
             return np.pad(total * scale, (0, wider_out))
 
-        self.bias = constant((out + wider_out,), bias)
+        self.bias = constant((layer.weight.shape[0] + wider_out,), bias)
 
     def forward(self, op: Op, x: Value) -> Value:
         return op.Add(op.MatMul(x, self.weight), self.bias)
@@ -81,11 +88,7 @@ class Unbiased(Module):
 
     def __init__(self, layer: weights.Linear, wider_in: int = 0) -> None:
         super().__init__()
-        out, width = layer.weight.shape
-        self.weight = constant(
-            (width + wider_in, out),
-            lambda: np.pad(layer.weight.float32().T, [(0, wider_in), (0, 0)]),
-        )
+        self.weight = _matrix(layer, wider_in=wider_in)
 
     def forward(self, op: Op, x: Value) -> Value:
         return op.MatMul(x, self.weight)
