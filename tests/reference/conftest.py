@@ -71,13 +71,12 @@ class Oracle:
 
 
 @pytest.fixture(scope="session")
-def oracle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sizes], Oracle]:
-    """Makes a checkpoint as transformers would save it, with OpenAI's files where they are."""
+def oracle() -> Callable[[Sizes, Path], Oracle]:
+    """Fills an empty folder as transformers would, with OpenAI's files where they are."""
 
-    def make(sizes: Sizes) -> Oracle:
+    def make(sizes: Sizes, folder: Path) -> Oracle:
         import os
 
-        folder = tmp_path_factory.mktemp("reference")
         real = os.environ.get("BARECLIP_DATA")
         if real:
             shutil.copy(Path(real) / "clip-bpe" / "tokenizer.json", folder)
@@ -125,8 +124,10 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sizes], Oracle
 
 
 @pytest.fixture(scope="session")
-def vit_b32(oracle: Callable[[Sizes], Oracle]) -> Oracle:
-    return oracle(SIZES["ViT-B/32"])
+def vit_b32(
+    oracle: Callable[[Sizes, Path], Oracle], tmp_path_factory: pytest.TempPathFactory
+) -> Oracle:
+    return oracle(SIZES["ViT-B/32"], tmp_path_factory.mktemp("vit-b32"))
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         picture(300 + 40 * index, 400 - 30 * index, seed=index).save(path)
     texts = (*TEXTS, *(f"{word} picture of a cat" for word in "abcdefgh"))
     return Corpus(tuple(paths), texts)
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_one_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared towers of full size, several gigabytes in all, go when their test has passed."""
+    monkeypatch.setenv("BARECLIP_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True)
