@@ -56,6 +56,11 @@ class Checkpoint:
             folder, revision = hub.download(source, graphs)
             name = source.partition("@")[0]
         layout = "huggingface" if graphs else _layout(folder)
+        if graphs and not (folder / CONFIGS["huggingface"]).is_file():
+            raise CheckpointError(
+                f"{source} has no config.json, without which its graphs cannot be imported; give a "
+                "folder in the layout of Xenova/clip-vit-base-patch32"
+            )
         if layout is None:
             raise CheckpointError(
                 f"{source} is not a checkpoint: it has neither config.json nor "

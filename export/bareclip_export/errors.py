@@ -13,3 +13,7 @@ class ParityError(BareclipError):
 
 class PrecisionError(BareclipError):
     """A precision cannot be made as asked, or is not near enough to fp32 to be kept."""
+
+
+class DiskFullError(BareclipError):
+    """A bundle, or a precision of it, needs more space than there is."""

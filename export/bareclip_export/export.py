@@ -1,6 +1,5 @@
 """From a checkpoint to a verified bundle on disk."""
 
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from .precisions.add import add
 from .precisions.data import Data
 from .precisions.quantize import Precisions, quantize
 from .route import OLDEST, Conversion
+from .scratch import scratch_folder
 from .text_recipe import save_tokenizer
 from .verify import sample_ids, sample_pixels, verify
 
@@ -67,6 +67,7 @@ def export(
         CheckpointError: The checkpoint cannot be converted, or ``output`` is taken.
         ParityError: A tower does not answer as the checkpoint does.
         PrecisionError: A precision falls short.
+        DiskFullError: It does not fit where ``output`` is.
     """
     with _appearing(output, overwrite) as folder:
         checkpoint = Checkpoint.open(source)
@@ -110,6 +111,7 @@ def import_graphs(
         ParityError: A graph answers otherwise than it did.
         PrecisionError: A variant is unknown, is not the only one in its precision, or falls
             short.
+        DiskFullError: It does not fit where ``output`` is.
     """
     with _appearing(output, overwrite) as folder:
         ready_made.check_variants(variants)
@@ -217,11 +219,9 @@ def _appearing(output: Path, overwrite: bool) -> Iterator[Path]:
             f"{output} exists already"
             + (" and is not a bundle" if overwrite else "; give another -o, or --overwrite")
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
-    fresh, old = scratch / "fresh", scratch / "old"
-    fresh.mkdir(parents=True)
-    try:
+    with scratch_folder(output) as scratch:
+        fresh, old = scratch / "fresh", scratch / "old"
+        fresh.mkdir()
         yield fresh
         if taken:
             output.rename(old)
@@ -231,5 +231,3 @@ def _appearing(output: Path, overwrite: bool) -> Iterator[Path]:
             if taken:
                 old.rename(output)
             raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -4,6 +4,8 @@ Opset 18 and IR 8 are the oldest with all that the towers use (LayerNormalizatio
 Split's num_outputs), so that old ONNX Runtimes and devices load the graphs.
 """
 
+import errno
+import os
 from pathlib import Path
 
 import onnx_ir as ir
@@ -67,14 +69,20 @@ def save(model: ir.Model, path: Path) -> None:
         model.metadata_props[NO_CAPTURE] = "shapes depend on values"
     else:
         model.metadata_props.pop(NO_CAPTURE, None)
-    ir.save(
-        model,
-        path,
-        external_data=f"{path.name}.data",
-        size_threshold_bytes=EXTERNAL_BYTES,
-        alignment=ALIGNMENT,
-        align_threshold=ALIGNMENT,
-    )
+    try:
+        ir.save(
+            model,
+            path,
+            external_data=f"{path.name}.data",
+            size_threshold_bytes=EXTERNAL_BYTES,
+            alignment=ALIGNMENT,
+            align_threshold=ALIGNMENT,
+        )
+    except OSError as error:
+        # ndarray.tofile, which writes the weights, says only that it wrote fewer than it should.
+        if error.errno is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _input(name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ from safetensors.numpy import load_file, save_file
 import bareclip
 from bareclip.bundle import Bundle
 from bareclip_export import verify as verification
-from bareclip_export.errors import CheckpointError, ParityError
+from bareclip_export.errors import CheckpointError, DiskFullError, ParityError
 from bareclip_export.export import export
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from bareclip_export.towers.vision_transformer import VisionTransformer
 from tests.runtime.test_cli import run
 
@@ -80,6 +83,37 @@ def test_what_is_there_is_not_lost(checkpoints: dict[str, Path], tmp_path: Path)
     with pytest.raises(CheckpointError, match="exists already and is not a bundle"):
         export(str(checkpoints["tiny"]), notes, overwrite=True)
     assert (notes / "diary.txt").read_text() == "dear diary"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("2371584 requested and 444416 written"),  # as ndarray.tofile has it
+    ],
+)
+def test_a_full_disk_is_said_and_costs_nothing(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+) -> None:
+    made = export(str(checkpoints["tiny"]), tmp_path / "bundle")
+
+    def full(model: object, path: Path, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("onnx_ir.save", full)
+    for write in (
+        lambda: export(str(checkpoints["odd"]), tmp_path / "bundle", overwrite=True),
+        lambda: quantize(made, "int8", Data([], [])),
+    ):
+        with pytest.raises(DiskFullError, match="no space is left .* nothing was changed: free"):
+            write()
+        assert Bundle.read(tmp_path / "bundle") == made
+        assert made.damage() == []
+        assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+        assert not list(made.folder.glob(".*"))
 
 
 def test_killed_while_writing_leaves_no_bundle(

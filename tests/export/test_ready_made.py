@@ -182,6 +182,8 @@ def test_what_cannot_be_imported(folder: Path, tmp_path: Path) -> None:
     for graph in (folder / "onnx").iterdir():
         graph.rename(graph.with_name(graph.name.replace(".onnx", "_quantized.onnx")))
     assert "neither onnx/vision_model.onnx nor onnx/text_model.onnx, which varia" in refusal()
+    (folder / "config.json").unlink()
+    assert "clip has no config.json, without which its graphs cannot be imported" in refusal()
 
 
 def write_half(folder: Path, ends: bool) -> None:

@@ -1,7 +1,6 @@
 """Adds a precision to a bundle, measured, or leaves the bundle as it was."""
 
 import dataclasses
-import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from bareclip.fidelity import BASE, compare, shortfalls
 
 from ..errors import PrecisionError
 from ..graph import file_records
+from ..scratch import scratch_folder
 from .data import Data
 
 
@@ -60,13 +60,13 @@ def add(
     Raises:
         PrecisionError: It is there already, or falls under its floor.
         BundleError: The bundle has no fp32.
+        DiskFullError: It does not fit.
     """
     if precision in bundle.precisions and not overwrite:
         raise PrecisionError(f"{bundle.folder} has {precision} already; --overwrite makes it anew")
-    scratch = bundle.folder / f".{precision}.{secrets.token_hex(4)}.partial"
-    made = scratch / precision
-    made.mkdir(parents=True)
-    try:
+    with scratch_folder(bundle.folder / precision) as scratch:
+        made = scratch / precision
+        made.mkdir()
         written = write(made, scratch)
         tried = dataclasses.replace(
             bundle, precisions=bundle.precisions | {precision: _towers(bundle, made, written)}
@@ -82,8 +82,6 @@ def add(
             )
         fidelity = dataclasses.replace(fidelity, forced=bool(short))
         return _keep(bundle, precision, fidelity, written, made, scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _towers(bundle: Bundle, folder: Path, written: dict[str, Written]) -> dict[str, TowerFiles]:
