@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,15 @@ def test_names_that_are_not_utf8(photos: Path, db: Path, tmp_path: Path) -> None
     assert "caf%E9%20%1B%5B31m%0A.jpg" in page.read_text()
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT counts in child processes too where a shell started the tests with ``&``."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_interrupted_is_one_line_and_130_with_the_work_kept(
     photos: Path, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
