@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bundle import TowerFiles
-from .errors import BundleError
+from .errors import BareclipError, BundleError
 from .installation import import_onnxruntime
 from .session import Device, make_session
 from .threads import Threads
@@ -39,6 +39,8 @@ SMALLEST_BYTES = 16 * 1024**2
 
 _RECORD = "entry.json"
 _ABANDONED_SECONDS = 3600
+# What reading a record raises, whatever it holds.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _CPU = Device("cpu", required=True)
 # A file's lock is a process's own; its threads wait for each other here.
 _IN_TURN = threading.Lock()
@@ -67,6 +69,9 @@ def cache_folder() -> Path | None:
     """Where prepared graphs are kept; None where ``BARECLIP_CACHE`` says ``off``.
 
     That variable names another folder; else it is the system's place for a user's caches.
+
+    Raises:
+        BareclipError: The user has no home folder.
     """
     chosen = os.environ.get("BARECLIP_CACHE", "")
     if chosen == "off":
@@ -74,12 +79,17 @@ def cache_folder() -> Path | None:
     if chosen:
         return Path(chosen).absolute()
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
+        base = "~/Library/Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "bareclip"
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(base).expanduser() / "bareclip"
+    except RuntimeError as error:
+        raise BareclipError(
+            "there is no home folder to keep a cache in: BARECLIP_CACHE names another, or `off`"
+        ) from error
 
 
 def load_session(
@@ -105,8 +115,8 @@ def load_session(
     if session is not None:
         return session
     with _alone(cache) as alone:
-        if alone and not place.exists() and shutil.disk_usage(cache).free > 4 * size:
-            session = _prepare(cache, place, graph, threads)
+        if alone:
+            session = _prepare(cache, place, graph, size, threads)
     return session or make_session(graph, _CPU, threads)
 
 
@@ -115,7 +125,7 @@ def entries() -> list[Entry]:
     cache = cache_folder()
     found = []
     for record in cache.glob(f"[!.]*/{_RECORD}") if cache else ():
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(*_DAMAGED):
             data = json.loads(record.read_text(encoding="utf-8"))
             size = sum(data["files"].values())
             used = record.stat().st_mtime
@@ -124,11 +134,17 @@ def entries() -> list[Entry]:
 
 
 def clear() -> int:
-    """Removes every prepared graph; returns how many bytes that freed."""
+    """Removes every prepared graph, whole or not; returns how many bytes that freed."""
     freed = 0
     for entry in entries():
         freed += entry.size
         _remove(entry.folder)
+    cache = cache_folder()
+    # Of killed processes; one that is at work does without, as on a full disk.
+    for left in cache.glob(".*.partial") if cache else ():
+        with contextlib.suppress(OSError):
+            freed += sum(path.stat().st_size for path in left.iterdir())
+        shutil.rmtree(left, ignore_errors=True)
     return freed
 
 
@@ -154,7 +170,7 @@ def _usable_cache() -> Path | None:
         cache = cache_folder()
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+    except (OSError, BareclipError):
         return None
     return cache
 
@@ -168,21 +184,19 @@ def _open(place: Path, name: str, threads: Threads) -> "onnxruntime.InferenceSes
             with contextlib.suppress(OSError):  # a read-only cache is still of use
                 os.utime(place / _RECORD)
             return session
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, AttributeError, BundleError):
-        pass
-    if place.exists():
+    except (*_DAMAGED, BundleError):
         _remove(place)
     return None
 
 
 def _prepare(
-    cache: Path, place: Path, graph: Path, threads: Threads
+    cache: Path, place: Path, graph: Path, size: int, threads: Threads
 ) -> "onnxruntime.InferenceSession | None":
     """Makes a session and, from it, the entry; None where the entry cannot be written."""
     scratch = cache / f".{place.name}.{secrets.token_hex(4)}.partial"
     try:
+        if place.exists() or shutil.disk_usage(cache).free <= 4 * size:
+            return None
         scratch.mkdir()
         session = make_session(graph, _CPU, threads, save_to=scratch / graph.name)
         files = {path.name: path.stat().st_size for path in scratch.iterdir()}
@@ -232,9 +246,12 @@ def _alone(cache: Path) -> Iterator[bool]:
     except ImportError:  # Windows: renaming keeps it correct, if wasteful
         yield True
         return
-    try:
-        with _IN_TURN, (cache / ".lock").open("a") as lock:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(_IN_TURN)
+            lock = held.enter_context((cache / ".lock").open("a"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
-    except OSError:
-        yield False
+            alone = True
+        except OSError:
+            alone = False
+        yield alone

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 import bareclip
 from bareclip import prepared
 from bareclip.bundle import Bundle
+from bareclip.errors import BareclipError
 from tests.runtime.test_cli import run
 from tests.variants import picture
 
@@ -77,7 +80,7 @@ def test_an_entry_is_for_its_version_and_cpu(bundle: Path, monkeypatch: pytest.M
     assert len(names) == 4
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "missing", "record"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "missing", "{", "[]", "null"])
 def test_a_damaged_entry_is_made_again(bundle: Path, cache: Path, damage: str) -> None:
     plain = answers(bundle)
     before = contents(cache)
@@ -90,7 +93,8 @@ def test_a_damaged_entry_is_made_again(bundle: Path, cache: Path, damage: str) -
         elif damage == "missing":
             graph.unlink()
         else:
-            (entry.folder / "entry.json").write_text("{")
+            (entry.folder / "entry.json").write_text(damage)
+    assert run("cache").stdout.startswith(f"{cache}: ")
     np.testing.assert_array_equal(answers(bundle), plain)
     assert contents(cache).keys() == before.keys()
     np.testing.assert_allclose(answers(bundle), plain, atol=1e-7)
@@ -110,6 +114,41 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     assert run("cache").stdout == "the cache is off: BARECLIP_CACHE says so\n"
 
 
+def test_another_users_cache_is_no_obstacle(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = answers(bundle)
+
+    def denying(method: str) -> Callable[..., Any]:
+        allowed = getattr(Path, method)
+
+        def call(path: Path, *given: Any, **named: Any) -> Any:
+            if cache in path.parents:
+                raise PermissionError(13, "Permission denied", str(path))
+            return allowed(path, *given, **named)
+
+        return call
+
+    # As its mode would for any user but root.
+    for method in ("stat", "open", "exists", "rename", "mkdir"):
+        monkeypatch.setattr(Path, method, denying(method))
+    np.testing.assert_array_equal(answers(bundle), plain)
+
+
+def test_without_a_home_there_is_no_cache(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = answers(bundle, cache=False)
+
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("BARECLIP_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    np.testing.assert_array_equal(answers(bundle), plain)
+    with pytest.raises(BareclipError, match="no home folder to keep a cache in: BARECLIP_CACHE"):
+        prepared.entries()
+
+
 def test_a_full_disk_is_no_obstacle(
     bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +159,9 @@ def test_a_full_disk_is_no_obstacle(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
+        np.testing.assert_array_equal(answers(bundle), plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", full)
         np.testing.assert_array_equal(answers(bundle), plain)
     usage = shutil.disk_usage(cache)
     with monkeypatch.context() as patch:
@@ -180,6 +222,9 @@ def test_a_killed_process_leaves_no_broken_entry(bundle: Path, cache: Path) -> N
 
 def test_the_command(bundle: Path, cache: Path) -> None:
     answers(bundle)
+    killed = cache / ".killed.partial"
+    killed.mkdir()
+    (killed / "text.onnx").write_bytes(bytes(10**6))
     shown = run("cache").stdout
     assert f"{cache}: 2 towers, " in shown
     assert "bundle/fp32/vision.onnx" in shown
