@@ -7,6 +7,7 @@ is within 5 % of it or time is up; the interval that was reached is reported bes
 import io
 import platform
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,12 @@ def run(
     for precision in bundle.precisions:
         for device in _devices(precision):
             report(f"{precision} on {device.name}")
-            cases.append(_case(bundle, precision, device, tokenizer, photo, seconds))
+            try:
+                cases.append(_case(bundle, precision, device, tokenizer, photo, seconds))
+            except DeviceError as error:
+                if not device.on_cuda:
+                    raise
+                warnings.warn(f"{error}: not measured there", RuntimeWarning, stacklevel=2)
     return Report(bundle.name, machine(), stages, cases, _stolen(before, _steal()))
 
 

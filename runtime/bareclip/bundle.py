@@ -7,6 +7,7 @@ This module knows files and JSON; it loads no model.
 import dataclasses
 import hashlib
 import json
+import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -356,8 +357,10 @@ class Bundle:
     def _check_files(self) -> None:
         for name, record in self.files().items():
             path = self.folder / name
-            # A manifest from elsewhere must not reach outside its folder.
-            if "\0" in name or not path.resolve().is_relative_to(self.folder.resolve()):
+            # A manifest from elsewhere must not reach outside its folder. Links may: the Hub's
+            # cache is made of them.
+            place = Path(os.path.normpath(name))
+            if "\0" in name or place.anchor or place.parts[:1] == ("..",):
                 raise BundleError(f"{self.folder / MANIFEST} names {name!r}, outside the bundle")
             size = path.stat().st_size if path.is_file() else None
             if size != record.size:

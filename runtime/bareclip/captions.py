@@ -1,6 +1,7 @@
 """Images with captions, from a JSON Lines file."""
 
 import json
+import os
 from pathlib import Path
 
 from .errors import BareclipError
@@ -13,7 +14,7 @@ def read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
         path: The file; its images' paths are relative to it.
 
     Returns:
-        Each image with its captions, at least one.
+        Each image once, however many lines name it, with its captions, at least one.
 
     Raises:
         BareclipError: The file cannot be read, a line is not of that form, or there is none.
@@ -23,7 +24,7 @@ def read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BareclipError(f"cannot read {path}: {error}") from error
-    found = []
+    found: dict[Path, tuple[Path, list[str]]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -37,7 +38,9 @@ def read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
             raise BareclipError(
                 f'line {number} of {path} is not {{"image": "a.jpg", "captions": ["a text"]}}'
             )
-        found.append((path.parent / image, captions))
+        place = path.parent / image
+        key = Path(os.path.realpath(place))  # Path.resolve() raises where links go in a circle
+        found.setdefault(key, (place, []))[1].extend(captions)
     if not found:
         raise BareclipError(f"{path} holds no images with captions")
-    return found
+    return list(found.values())

@@ -64,8 +64,9 @@ def load(
         bundle: The folder that ``bareclip export`` made; None is the demo model, which
             knows drawn pictures and no photos.
         precision: One the bundle has: ``"fp32"``, ``"int8"``, ``"int4"``, ``"fp16"``; or one
-            a tower, as in ``{"vision": "int8", "text": "fp32"}``. ``"auto"`` is fp16 on CUDA
-            where the bundle has it, else fp32, else what the bundle has.
+            a tower, as in ``{"vision": "int8", "text": "fp32"}``. ``"auto"``, and a tower that
+            is left out, is fp16 on CUDA where the bundle has it, else fp32, else what the
+            bundle has.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"cuda:N,M"`` to share the work of
             several GPUs, an error where it cannot be had; ``"auto"`` takes CUDA if it is
             there, and warns if it is but does not start. ``Clip.device`` says which it is.

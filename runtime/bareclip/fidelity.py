@@ -5,6 +5,7 @@ user's own photos.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from .bundle import TOKENIZER, Bundle, Fidelity, TowerFidelity
 from .cuda import load_tower
-from .errors import ImageError
+from .errors import DeviceError, ImageError
 from .preprocess import pixels_ahead
 from .samples import TEXTS, drawn_pixels
 from .session import Device
@@ -129,7 +130,20 @@ def compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool = False
     Raises:
         BundleError: The bundle lacks one of them, or ONNX Runtime cannot load it.
     """
-    device = Device.parse("auto") if precision == "fp16" else Device("cpu", required=True)
+    cpu = Device("cpu", required=True)
+    device = Device.parse("auto") if precision == "fp16" else cpu
+    try:
+        return _compare(bundle, precision, corpus, forced, device)
+    except DeviceError as error:
+        if not device.on_cuda:
+            raise
+        warnings.warn(f"{error}: fp16 is measured on the CPU", RuntimeWarning, stacklevel=2)
+        return _compare(bundle, precision, corpus, forced, cpu)
+
+
+def _compare(
+    bundle: Bundle, precision: str, corpus: Corpus, forced: bool, device: Device
+) -> Fidelity:
     timed = precision != "fp16" or device.on_cuda
     towers, answers = {}, {}
     for name in bundle.towers:

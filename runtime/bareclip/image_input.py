@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from .errors import ImageError
+from .errors import BareclipError, ImageError
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,32 @@ def describe(image: object) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Files under ``folder``, however deep, whose ending Pillow knows; sorted."""
-    endings = image_endings()
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in endings
-    )
+    """Files under ``folder``, however deep, whose ending Pillow knows; sorted.
+
+    Links to folders are followed, and each folder is entered once.
+
+    Raises:
+        BareclipError: A folder cannot be listed.
+    """
+
+    def unlisted(error: OSError) -> None:
+        raise BareclipError(
+            f"folder {error.filename} cannot be listed: {error.strerror}; name the folders "
+            "beside it instead, or let its owner allow it"
+        ) from error
+
+    endings, found = image_endings(), []
+    entered: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        # Where links go in a circle, the same folders are the ones entered every time.
+        folders.sort()
+        found += [Path(place, name) for name in names if Path(name).suffix.lower() in endings]
+    return sorted(found)
 
 
 @cache

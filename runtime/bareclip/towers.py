@@ -24,7 +24,7 @@ def load_towers(
     Args:
         bundle: Has one or both.
         device: Where to run.
-        precision: A name, ``"auto"``, or one for each tower.
+        precision: A name, ``"auto"``, or one a tower; a tower that is left out is ``"auto"``.
         threads: Of each tower.
         cache: Whether to keep prepared copies.
 
@@ -68,10 +68,14 @@ def _load(
 def _precisions(bundle: Bundle, wanted: str | Mapping[str, str], device: Device) -> dict[str, str]:
     """The precision of each tower, which runs on that device."""
     own = bundle.towers
-    each = dict.fromkeys(own, wanted) if isinstance(wanted, str) else dict(wanted)
+    if isinstance(wanted, str):
+        each = dict.fromkeys(own, wanted)
+    else:
+        each = dict.fromkeys(own, "auto") | dict(wanted)
     if set(each) != set(own):
         raise BundleError(
-            f"precision {wanted!r} must be a name, or one for each of {', '.join(own)}"
+            f"precision {wanted!r} must be a name, or name some of {', '.join(own)}, which is "
+            f"what {bundle.folder} has"
         )
     for tower, precision in each.items():
         if precision == "auto":

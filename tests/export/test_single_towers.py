@@ -15,7 +15,7 @@ from bareclip_export.export import export
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
 from tests.runtime.test_cli import run
-from tests.variants import TEXTS, batch
+from tests.variants import TEXTS, batch, picture
 
 ARCHITECTURES = {
     "vision": ("CLIPVisionModelWithProjection", "visual_projection", "vision_model"),
@@ -67,8 +67,25 @@ def test_the_missing_tower_is_an_error_that_says_so(towers: dict[str, Path]) -> 
         vision.classify(batch(32, 3)[0], ["cat", "dog"])
     with pytest.raises(BundleError, match="has a text tower only, so it embeds no images"):
         text.embed_images(list(batch(32, 3)))
-    with pytest.raises(BundleError, match="one for each of vision"):
+    with pytest.raises(BundleError, match="or name some of vision, which is what"):
         bareclip.load(towers["vision"], {"vision": "fp32", "text": "fp32"})
+
+
+def test_an_index_of_a_vision_tower_alone(towers: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        picture(60, 40, seed=ord(name[0])).save(tmp_path / f"{name}.png")
+    db = tmp_path / "photos.db"
+    run("index", tmp_path, "--db", db, "--bundle", towers["vision"])
+    assert run("index", tmp_path, "--db", db).stdout == "0 added, 2 unchanged\n"
+    found = json.loads(run("search", db, "--image", tmp_path / "one.png", "--json").stdout)
+    assert [hit["item"] for hit in found[0]["hits"]] == [str(tmp_path / "two.png")]
+    error = run("search", db, "a cat", code=1).stderr
+    assert "has a vision tower only, so it embeds no texts" in error
+    vectors = tmp_path / "vectors.npz"
+    run(
+        "embed", tmp_path, "-o", vectors, "--bundle", towers["vision"], "--precision", "vision=fp32"
+    )
+    assert vectors.exists()
 
 
 def test_its_files_are_its_towers_alone(towers: dict[str, Path]) -> None:

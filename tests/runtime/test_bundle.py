@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bareclip
@@ -124,6 +125,19 @@ def test_a_manifest_may_not_reach_outside_its_folder(bundle: Path, tmp_path: Pat
     dataclasses.replace(read, precisions=precisions).write()
     with pytest.raises(BundleError, match=r"'../secret', outside the bundle"):
         Bundle.read(bundle)
+
+
+def test_a_bundle_of_links_is_one(bundle: Path, tmp_path: Path) -> None:
+    blobs, links = tmp_path / "blobs", tmp_path / "links"
+    for number, path in enumerate(p for p in bundle.rglob("*") if p.is_file()):
+        blob, link = blobs / str(number), links / path.relative_to(bundle)
+        for place in (blob, link):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, blob)
+        link.symlink_to(blob)
+    assert Bundle.read(links).damage() == []
+    found = bareclip.load(links).embed_texts(["a cat"])
+    np.testing.assert_array_equal(found, bareclip.load(bundle).embed_texts(["a cat"]))
 
 
 def test_a_manifest_that_is_no_json(bundle: Path) -> None:

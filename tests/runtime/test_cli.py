@@ -17,6 +17,7 @@ import pytest
 
 import bareclip
 from bareclip.cli import sources
+from bareclip.image_input import image_files
 from bareclip.templates import FIVE
 from tests.variants import picture
 
@@ -211,6 +212,12 @@ def test_errors_are_one_line(photos: Path, bundle: str, tmp_path: Path) -> None:
     )
     assert "bareclip classify --help" in complaint("classify", image, "--bundle", bundle)
     assert "No such command 'clasify'" in complaint("clasify")
+    assert f"there is no file {tmp_path}/labels.txt; --labels wants" in complaint(
+        "classify", image, "--labels", tmp_path / "labels.txt", "--bundle", bundle
+    )
+    assert "there is no file labels.txt" in complaint(
+        "classify", image, "--labels", "labels.txt", "--bundle", bundle
+    )
     assert "'cat' is given twice" in complaint(
         "classify", image, "--labels", "cat,cat", "--bundle", bundle
     )
@@ -218,6 +225,33 @@ def test_errors_are_one_line(photos: Path, bundle: str, tmp_path: Path) -> None:
 
 def test_no_arguments_print_the_help() -> None:
     assert run("--help").stdout == run().stdout
+
+
+def test_names_that_are_not_utf8(bundle: str, tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    picture(30, 20).save(os.fsdecode(raw))
+    labels = ["--labels", "cat,dog", "--bundle", bundle]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "bareclip", "classify", os.fsdecode(raw), *labels]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=strict).stdout
+    assert "caf\N{REPLACEMENT CHARACTER}.png" in shown
+
+
+def test_folders_behind_links_and_in_circles_are_read_once(bundle: str, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for place in (folder, elsewhere):
+        place.mkdir()
+        picture(30, 20).save(place / "a.png")
+    (folder / "more").symlink_to(elsewhere)
+    (elsewhere / "again").symlink_to(folder)
+    run("embed", folder, "-o", tmp_path / "x.npz", "--bundle", bundle)
+    with np.load(tmp_path / "x.npz") as found:
+        assert sorted(found["names"]) == [f"{folder}/a.png", f"{folder}/more/a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(bareclip.BareclipError, match="gone cannot be listed: No such file or dir"):
+        image_files(tmp_path / "gone")
 
 
 def test_a_folder_without_images(bundle: str, tmp_path: Path) -> None:

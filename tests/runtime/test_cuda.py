@@ -1,5 +1,6 @@
 """Towers on GPUs, against a fake that behaves as ONNX Runtime documents, and against its CPU."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 
 import bareclip
+from bareclip import bench, cuda, session
 from bareclip import clip as clip_module
-from bareclip import cuda, session
+from bareclip.bundle import Bundle
 from bareclip.cuda import CudaTower, bucket_size
 from bareclip.installation import Driver
 from bareclip.session import Device, Tower
 from bareclip.threads import Threads
+from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.fp16 import write_fp16
+from bareclip_export.precisions.quantize import quantize
 from tests.runtime.fake_cuda import FakeCuda
 from tests.variants import batch
 
@@ -283,7 +287,7 @@ def test_a_clip_on_gpus_answers_as_on_the_cpu(
 
 
 def test_auto_takes_a_gpu_that_starts_and_warns_of_one_that_does_not(
-    fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     driver = Driver("580.65", (13, 0), ("A100", "A100"), 0)
     for module in (session, bareclip.installation):
@@ -293,6 +297,12 @@ def test_auto_takes_a_gpu_that_starts_and_warns_of_one_that_does_not(
     with pytest.warns(RuntimeWarning, match="'cuda:0' did not start.*this Clip runs on the CPU"):
         clip = bareclip.load(bundles["tiny"], device="auto")
     assert clip.device == "cpu"
+    bundle = Bundle.read(bundles["tiny"])
+    with pytest.warns(RuntimeWarning, match="did not start.*not measured there"):
+        assert [case.device for case in bench.run(bundle, seconds=0.001).cases] == ["cpu"]
+    made = Bundle.read(Path(shutil.copytree(bundles["tiny"], tmp_path / "bundle")))
+    with pytest.warns(RuntimeWarning, match="did not start.*fp16 is measured on the CPU"):
+        assert quantize(made, "fp16", Data([], [])).fidelity["fp16"].towers["vision"]
     with pytest.raises(bareclip.DeviceError, match="did not start, ONNX Runtime fell back"):
         bareclip.load(bundles["tiny"], device="cuda")
     monkeypatch.setattr(session, "find_driver", lambda: None)

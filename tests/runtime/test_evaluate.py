@@ -79,6 +79,20 @@ def test_recall_equals_a_full_sort(clip: bareclip.Clip, pairs: Path) -> None:
         assert report.text_to_image[k] == pytest.approx(np.mean(by_text))
 
 
+def test_a_caption_a_line_is_the_same_as_all_in_one(clip: bareclip.Clip, pairs: Path) -> None:
+    lines = [json.loads(line) for line in pairs.read_text().splitlines() if line]
+    apart = [
+        json.dumps({"image": name, "captions": [text]})
+        for line in lines
+        for name, text in zip((line["image"], f"./{line['image']}"), line["captions"], strict=False)
+    ]
+    (pairs.parent / "apart.jsonl").write_text("\n".join(sorted(apart)))
+    together, found = retrieval(clip, pairs), retrieval(clip, pairs.parent / "apart.jsonl")
+    assert (found.images, found.captions) == (12, 18)
+    assert found.image_to_text == together.image_to_text
+    assert found.text_to_image == together.text_to_image
+
+
 def test_ranks_with_ties_go_to_the_earlier_column() -> None:
     scores = np.array([[0.5, 0.9, 0.5, 0.5]] * 4)
     assert ranks(scores, np.arange(4)).tolist() == [1, 0, 2, 3]

@@ -108,6 +108,7 @@ def _keep(
     scratch: Path,
 ) -> Bundle:
     """Moves what was made into its place; at every moment the bundle on disk is a whole one."""
+    bundle = Bundle.read(bundle.folder)  # others may have been added while this was made
     place = bundle.folder / precision
     without = dataclasses.replace(
         bundle,

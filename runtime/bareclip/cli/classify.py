@@ -6,6 +6,7 @@ import json
 import click
 
 from .. import templates as prompts
+from ..index.render import printable
 from ..zero_shot import Ensemble, ranked
 from .options import ModelOptions, bundle_option, json_option, lines_or_list, with_model
 from .output import print_table, with_progress
@@ -67,7 +68,7 @@ def classify(
         click.echo(json.dumps(found, indent=2))
         return
     rows = [
-        [name if place == 0 else "", prediction.label, f"{prediction.probability:.1%}"]
+        [printable(name) if place == 0 else "", prediction.label, f"{prediction.probability:.1%}"]
         for name, predictions in results
         for place, prediction in enumerate(predictions)
     ]

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from ..bundle import TOWERS
 from ..clip import Clip, load
 from ..errors import BareclipError
 from ..index import Index
@@ -44,11 +43,10 @@ class ModelOptions:
 
 
 def _each_tower(precision: str) -> str | dict[str, str]:
-    """``int8``, or ``vision=int8,text=fp32``; a tower that is left out is ``auto``."""
+    """``int8``, or ``vision=int8,text=fp32``."""
     if "=" not in precision:
         return precision
-    named = dict(part.strip().partition("=")[::2] for part in precision.split(","))
-    return dict.fromkeys(TOWERS, "auto") | named
+    return dict(part.strip().partition("=")[::2] for part in precision.split(","))
 
 
 device_option = click.option(
@@ -118,7 +116,7 @@ def load_indexed(
         with Index.open(db) as index:
             made_by, bundle = index.made_by, bundle or index.bundle
         reading = reading if read else made_by.reading
-        chosen = chosen if precision else {"vision": made_by.precision, "text": "auto"}
+        chosen = chosen if precision else {"vision": made_by.precision}
     if bundle is None:
         raise BareclipError(
             "no --bundle given, and the demo model knows no photos: make a real one with "
@@ -134,8 +132,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def lines_or_list(value: str) -> list[str]:
-    """Items of ``--labels``: the lines of a file, or what commas separate."""
+    """Items of ``--labels``: the lines of a file, or what commas separate.
+
+    Raises:
+        BareclipError: It looks like a file, and there is none of that name.
+    """
     # Not Path.is_file(), which raises where a list is too long to be a name.
     if os.path.isfile(value):  # noqa: PTH113
         return read_lines(Path(value))
-    return [item.strip() for item in value.split(",") if item.strip()]
+    items = [item.strip() for item in value.split(",") if item.strip()]
+    if len(items) == 1 and (items[0].lower().endswith(".txt") or os.sep in items[0]):
+        raise BareclipError(
+            f"there is no file {items[0]}; --labels wants a file of a label a line, or labels "
+            "with commas between them"
+        )
+    return items

@@ -151,8 +151,10 @@ def test_precisions_that_cannot_be_had(
 ) -> None:
     with pytest.raises(BundleError, match="has no precision 'int8'; it has fp32"):
         bareclip.load(bundle, precision="int8")
-    with pytest.raises(BundleError, match="one for each of vision, text"):
-        bareclip.load(bundle, precision={"vision": "fp32"})
+    with pytest.raises(BundleError, match="must be a name, or name some of vision, text, which"):
+        bareclip.load(bundle, precision={"vison": "fp32"})
+    partial = bareclip.load(quantized, precision={"vision": "int8"})
+    assert partial.precision == {"vision": "int8", "text": "fp32"}
     with pytest.raises(DeviceError, match="fp16 is for CUDA: .* use precision='fp32', or 'int8'"):
         bareclip.load(quantized, precision="fp16", device="cpu")
     device = bareclip.session.Device("cuda", required=True)
@@ -189,6 +191,13 @@ def test_what_is_there_is_not_lost(bundle: Path, monkeypatch: pytest.MonkeyPatch
     again = quantize(made, "int8", NOTHING, overwrite=True)
     assert again.files() == made.files()
     assert {p.name for p in bundle.iterdir()} == {"bundle.json", "tokenizer.json", "fp32", "int8"}
+
+
+def test_one_that_was_added_meanwhile_stays(bundle: Path) -> None:
+    before = Bundle.read(bundle)
+    quantize(before, "int8", NOTHING)
+    assert set(quantize(before, "int4", NOTHING).precisions) == {"fp32", "int8", "int4"}
+    assert set(Bundle.read(bundle).fidelity) == {"int8", "int4"}
 
 
 @pytest.mark.parametrize("failing", [1, 2])
