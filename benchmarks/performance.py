@@ -40,6 +40,7 @@ def main(folder: Path) -> None:
         starts=reports["cold_start"]["rounds"],
         photos=reports["compare"]["counts"]["photos"],
         prompts=reports["compare"]["counts"]["prompts"],
+        texts=reports["compare"]["counts"]["texts"],
         aims=aims(**reports),
         missed=missed.read_text(encoding="utf-8") if missed.is_file() else "",
         compare=compare.table(reports["compare"]),
@@ -86,8 +87,8 @@ def aims(compare: dict[str, Any], cold_start: dict[str, Any], roofline: dict[str
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Milliseconds of every peer at each work, as bars."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for pane, (work, title) in zip(figure.subplots(1, 3), compare.WORKS.items(), strict=True):
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    for pane, (work, title) in zip(figure.subplots(2, 2).flat, compare.WORKS.items(), strict=True):
         names = sorted(
             report["peers"], key=lambda name: -report["peers"][name]["ms"][work]["median"]
         )
@@ -121,8 +122,10 @@ python benchmarks/threads.py BUNDLE --photos photos/ --json docs/performance/thr
 
 The machine: {machine}. CHECKPOINT is ViT-B/32 with seeded weights and CLIP's own vocabulary
 (`benchmarks/seeded.py`), which takes any library through the same work as trained weights would.
-Each library ran in a process and an environment of its own, at its best setting, in turns:
-{rounds} rounds over {photos} photos from disk and {prompts} prompts. Ratios are medians of the
+Each library ran in a process and an environment of its own, at the best of the settings that were
+tried, which are named below, in turns:
+{rounds} rounds over {photos} photos from disk, {prompts} prompts, "a photo of a" label, and {texts}
+texts that begin with words of their own. Ratios are medians of the
 rounds'. Vectors were compared, and a cosine of 1 says that all computed the same; open_clip crops
 some photos a pixel apart from the others.
 
@@ -133,7 +136,7 @@ some photos a pixel apart from the others.
 {missed}
 ## Against peers
 
-![Milliseconds of each library for images, photos and prompts](performance/compare.png)
+![Milliseconds of each library for images, photos, prompts and texts](performance/compare.png)
 
 {compare}
 

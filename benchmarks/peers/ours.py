@@ -11,11 +11,10 @@ from bareclip.preprocess import pixels
 
 
 class Bareclip(Peer):
-    batches = ()
-    precision = "fp32"
+    photo_batches = text_batches = (0,)  # its own choice
+    about = precision = "fp32"
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        self.about = self.precision
         self.clip = bareclip.load(
             folder / "bareclip",
             precision=self.precision,
@@ -36,9 +35,10 @@ class Bareclip(Peer):
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return self.clip.embed_images([Path(path) for path in paths])
 
-    def prompts(self, texts: list[str], batch: int) -> Vectors:
+    def texts(self, texts: list[str], batch: int) -> Vectors:
         return self.clip.embed_texts(texts)
 
 
 class BareclipInt8(Bareclip):
     precision = "int8"
+    about = "int8, calibrated on half of these photos"

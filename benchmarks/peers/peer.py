@@ -33,11 +33,13 @@ class Peer:
 
     Attributes:
         about: What else is to be said of its setup.
-        batches: Sizes of batches that it may be given; none where it chooses by itself.
+        photo_batches, text_batches: Sizes of batches that it may be given; none where it
+            chooses by itself.
     """
 
     about: str = ""
-    batches: tuple[int, ...] = (8, 32)
+    photo_batches: tuple[int, ...] = (8, 32)
+    text_batches: tuple[int, ...] = (8, 32, 128)
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         raise NotImplementedError
@@ -52,7 +54,7 @@ class Peer:
     def photos(self, paths: list[str], batch: int) -> Vectors:
         raise NotImplementedError
 
-    def prompts(self, texts: list[str], batch: int) -> Vectors:
+    def texts(self, texts: list[str], batch: int) -> Vectors:
         raise NotImplementedError
 
 

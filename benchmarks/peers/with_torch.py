@@ -12,7 +12,6 @@ from PIL import Image
 
 class Transformers(Peer):
     about = "SDPA"
-    compiled = False
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
@@ -21,26 +20,25 @@ class Transformers(Peer):
         self.model = CLIPModel.from_pretrained(folder / "checkpoint").eval()
         self.processor = CLIPImageProcessor.from_pretrained(folder / "checkpoint")
         self.tokenizer = CLIPTokenizerFast.from_pretrained(folder / "checkpoint")
-        self.images = self.model.get_image_features
-        if self.compiled:
-            self.images = torch.compile(self.images)
+        self.image_features = self.model.get_image_features
+        self.text_features = self.model.get_text_features
 
     def pixels(self, paths: list[str]) -> Any:
         return [self._read(part) for part in several(paths, BATCH)]
 
     def encode(self, batches: Any) -> Vectors:
         with torch.inference_mode():
-            return torch.cat([self.images(pixel_values=batch) for batch in batches]).numpy()
+            return torch.cat([self.image_features(pixel_values=batch) for batch in batches]).numpy()
 
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return joined(paths, batch, lambda part: self.encode([self._read(part)]))
 
-    def prompts(self, texts: list[str], batch: int) -> Vectors:
+    def texts(self, texts: list[str], batch: int) -> Vectors:
         with torch.inference_mode():
             return joined(
                 texts,
                 batch,
-                lambda part: self.model.get_text_features(
+                lambda part: self.text_features(
                     **self.tokenizer(part, padding=True, truncation=True, return_tensors="pt")
                 ),
             )
@@ -52,8 +50,13 @@ class Transformers(Peer):
 
 class Compiled(Transformers):
     about = "torch.compile, SDPA"
-    batches = (BATCH,)  # it compiles for each shape
-    compiled = True
+    photo_batches = (BATCH,)  # it compiles for each shape
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        super().__init__(folder, settings)
+        self.image_features = torch.compile(self.image_features)
+        # Texts have too many shapes.
+        self.text_features = torch.compile(self.text_features, dynamic=True)
 
 
 class OpenClip(Peer):
@@ -79,7 +82,7 @@ class OpenClip(Peer):
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return joined(paths, batch, lambda part: self.encode([self._read(part)]))
 
-    def prompts(self, texts: list[str], batch: int) -> Vectors:
+    def texts(self, texts: list[str], batch: int) -> Vectors:
         with torch.inference_mode():
             return joined(texts, batch, lambda part: self.model.encode_text(self.tokenizer(part)))
 

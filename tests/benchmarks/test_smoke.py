@@ -92,6 +92,8 @@ def test_prompts_are_of_as_many_labels() -> None:
     prompts = compare.prompts(1000)
     assert len({*prompts}) == 1000
     assert all(prompt.startswith("a photo of a ") for prompt in prompts)
+    texts = compare.unlike_texts(400)
+    assert len({text.split()[0] for text in texts}) == 400
 
 
 def test_a_miss_is_shown_as_one() -> None:
@@ -144,8 +146,10 @@ def test_aims_of_the_gpu_benchmark() -> None:
     def case(p50: float, rate: float, how: str) -> dict[str, object]:
         return {"latency": {how: {"p50": p50, "p99": p50}}, "throughput": {"1": rate}}
 
-    report = {"precisions": {"fp16": case(1.0, 100, "CUDA graphs")}}
+    report = {"gpus": 1, "precisions": {"fp16": case(1.0, 100, "CUDA graphs")}}
     peers = {"eager": case(1.9, 80, "SDPA"), "compiled": case(1.5, 101, "SDPA")}
     lines = cuda.aims(report, peers)
     assert ["missed" in line for line in lines] == [False, True, True]
+    lines = cuda.aims(report | {"gpus": 2}, peers)  # which would be twice as many images
+    assert ["missed" in line for line in lines] == [True, True, True]
     assert cuda.aims(report, {}) == []

@@ -14,7 +14,13 @@ from ..index import Index
 from ..index.photo_index import IndexStatus
 from ..index.render import printable
 from ..index.sync import FileFailure, SyncProgress, SyncReport
-from .options import bundle_option, device_option, json_option, load_indexed, threads_option
+from .options import (
+    device_option,
+    index_bundle_option,
+    json_option,
+    load_indexed,
+    threads_option,
+)
 from .output import print_pairs
 
 
@@ -32,7 +38,7 @@ from .output import print_pairs
     "--prune", is_flag=True, help="Forget what is not found, though FOLDER or a disk is missing."
 )
 @click.option("--exact", is_flag=True, help="Decode large JPEGs whole; for a new index. Slower.")
-@bundle_option
+@index_bundle_option
 @click.option("--precision", help="As for classify; for a new index.")
 @click.option("--read", type=click.Choice(["as-seen", "as-stored"]), help="For a new index.")
 @device_option

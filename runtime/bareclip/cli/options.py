@@ -128,6 +128,9 @@ def load_indexed(
 bundle_option = click.option(
     "--bundle", help="Folder that `bareclip export` made. Default: the demo model."
 )
+index_bundle_option = click.option(
+    "--bundle", help="Folder that `bareclip export` made. Default: the one DB was made with."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -11,7 +11,13 @@ from ..index import Index
 from ..index.query import Query
 from ..index.render import Answer, page, printable, sheet
 from ..templates import read_lines
-from .options import bundle_option, device_option, json_option, load_indexed, threads_option
+from .options import (
+    device_option,
+    index_bundle_option,
+    json_option,
+    load_indexed,
+    threads_option,
+)
 from .output import print_table
 from .sources import expand
 
@@ -32,7 +38,7 @@ from .sources import expand
 )
 @click.option("--html", "page_path", type=click.Path(path_type=Path), help="Write a page, a .html.")
 @json_option
-@bundle_option
+@index_bundle_option
 @device_option
 @threads_option
 def search(
