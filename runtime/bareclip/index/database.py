@@ -143,7 +143,8 @@ def explained(path: Path) -> Iterator[None]:
 
 def is_store_file(name: str, store: Path) -> bool:
     """Whether a file beside ``store`` belongs to it: itself, SQLite's, or a derived one."""
-    own = r"(-wal|-shm|-journal|\.lock|\.lock-journal|\.vectors|\.[0-9a-f]{16}-\d+\.hnsw)?"
+    graph = r"\.[0-9a-f]{16}-\d+(-[0-9a-f]{16})?\.hnsw"
+    own = rf"(-wal|-shm|-journal|\.lock|\.lock-journal|\.vectors|{graph})?"
     return _matches(store, own, name) or _is_leftover(name, store)
 
 

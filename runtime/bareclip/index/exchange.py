@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from ..errors import StoreError
 from ..files import replacing
 from .fingerprint import Fingerprint
+from .query import Batch
 from .store import Store
 
-# Rows of a Parquet row group, and of one transaction when they come back.
+# Rows of a Parquet row group, and read at a time when they come back.
 _ROWS = 8192
 # Where Parquet's schema, and the .json, name the model.
 _MODEL = "bareclip"
-
-Rows = tuple[list[str], NDArray[np.floating[Any]], list[dict[str, Any] | None] | None]
 
 
 def write_vectors(store: Store, path: Path) -> int:
@@ -33,7 +32,7 @@ def write_vectors(store: Store, path: Path) -> int:
     return len(items)
 
 
-def read_vectors(path: Path, made_by: Fingerprint) -> Iterator[Rows]:
+def read_vectors(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
     """Ids, vectors and metadata, some thousand rows at a time.
 
     Raises:
@@ -42,7 +41,7 @@ def read_vectors(path: Path, made_by: Fingerprint) -> Iterator[Rows]:
     read = _read_parquet if _kind(path) == ".parquet" else _read_npy
     try:
         yield from read(path, made_by)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"cannot read vectors from {path}: {error}; it must be as an export is"
         ) from error
@@ -83,13 +82,16 @@ def _write_npy(store: Store, path: Path, items: list[tuple[str, str | None]]) ->
         beside.write(json.dumps(described).encode())
 
 
-def _read_npy(path: Path, made_by: Fingerprint) -> Iterator[Rows]:
+def _read_npy(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
     vectors = np.load(path, mmap_mode="r")
     described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     if not isinstance(described, dict):
         raise ValueError(f"{path.with_suffix('.json')} holds no object")
     _check_model(described.get(_MODEL), made_by)
     ids, metadata = described["ids"], described.get("metadata")
+    if not isinstance(ids, list) or not isinstance(metadata, list | None):
+        kinds = f"ids are of type {type(ids).__name__}, metadata of {type(metadata).__name__}"
+        raise ValueError(f"{kinds}; both are lists")
     if len(ids) != len(vectors) or len(metadata or ids) != len(ids):
         raise ValueError(f"{len(ids)} ids beside {len(vectors)} vectors")
     for start in range(0, len(ids), _ROWS):
@@ -99,6 +101,7 @@ def _read_npy(path: Path, made_by: Fingerprint) -> Iterator[Rows]:
 
 def _pyarrow() -> Any:
     try:
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise StoreError(
@@ -123,7 +126,7 @@ def _write_parquet(store: Store, path: Path, items: list[tuple[str, str | None]]
             row += len(rows)
 
 
-def _read_parquet(path: Path, made_by: Fingerprint) -> Iterator[Rows]:
+def _read_parquet(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
     pa = _pyarrow()
     with pa.parquet.ParquetFile(path) as file:
         model = (file.schema_arrow.metadata or {}).get(_MODEL.encode())
@@ -131,6 +134,18 @@ def _read_parquet(path: Path, made_by: Fingerprint) -> Iterator[Rows]:
         described = "metadata" in file.schema_arrow.names
         for batch in file.iter_batches(_ROWS):
             ids = batch["id"].to_pylist()
-            vectors = batch["vector"].flatten().to_numpy().reshape(len(ids), -1)
+            vectors = _flat(batch["vector"], ids, made_by.width).reshape(len(ids), -1)
             metadata = batch["metadata"].to_pylist() if described else [None] * len(ids)
             yield ids, vectors, [None if data is None else json.loads(data) for data in metadata]
+
+
+def _flat(column: Any, ids: list[str], width: int) -> NDArray[Any]:
+    """The numbers of a column of lists, all of them ``width`` long."""
+    pa = _pyarrow()
+    if not isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        raise ValueError(f"vector is {column.type}; it must be a list of {width} floats")
+    for name, length in zip(ids, pa.compute.list_value_length(column).to_pylist(), strict=True):
+        if length != width:
+            raise ValueError(f"the vector of {name!r} has {length or 'no'} numbers, not {width}")
+    numbers: NDArray[Any] = column.flatten().to_numpy()
+    return numbers

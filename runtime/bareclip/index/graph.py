@@ -1,11 +1,12 @@
 """Approximate nearest neighbours: an HNSW graph of a store's vectors, by usearch.
 
-The graph's file is derived, as the matrix's is. Its name says which store and generation it
-was made from, so that a stale one is never asked; it is the start of the next.
+The graph's file is derived, as the matrix's is. Its name says which state of the store it was
+made from, so that a stale one is never asked; it is the start of the next.
 """
 
 import contextlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..errors import StoreError
 from ..files import replacing
 from ..similarity import Floats
 from .matrix import Matrix
-from .store import Store
+from .store import NO_TOKEN, State, Store
 
 # Measured on clusters with benchmarks/search.py. Half precision builds twice as fast and is
 # half the size, at the same recall: what is found is scored again from the vectors.
@@ -40,28 +41,20 @@ class Graph:
         Raises:
             StoreError: usearch is not installed.
         """
-        index = import_usearch()(
-            ndim=matrix.state.width,
-            metric="ip",
-            dtype=_TYPE,
-            connectivity=_CONNECTIVITY,
-            expansion_add=_EXPANSION_ADD,
-            expansion_search=_EXPANSION_SEARCH,
-        )
-        path = _path(store, matrix.state.generation)
-        if path.exists():
-            index.view(str(path))
+        path, width = _path(store, matrix.state), matrix.state.width
+        index = _read(path, width, view=True)
+        if index is not None:
             return cls(index)
-        older = _older(store)
-        if older:
-            index.load(str(older[-1]))
+        others = _others(store, matrix.state)
+        starts = (_read(other, width) for other, state in others if store.has_been(state))
+        index = next((start for start in starts if start is not None), _empty(width))
         _update(index, matrix)
         # Where it cannot be kept, it has to be made again next time. usearch, which writes
         # the file, says RuntimeError when the disk is full.
         with contextlib.suppress(OSError, RuntimeError):
             with replacing(path) as file:
                 index.save(file.name)
-            for other in older:
+            for other, _ in others:
                 other.unlink(missing_ok=True)
         return cls(index)
 
@@ -86,6 +79,27 @@ def import_usearch() -> Any:
     return Index
 
 
+def _empty(width: int) -> Any:
+    return import_usearch()(
+        ndim=width,
+        metric="ip",
+        dtype=_TYPE,
+        connectivity=_CONNECTIVITY,
+        expansion_add=_EXPANSION_ADD,
+        expansion_search=_EXPANSION_SEARCH,
+    )
+
+
+def _read(path: Path, width: int, view: bool = False) -> Any:
+    """The graph in a file, mapped or in memory; None if it is not there, or cut short."""
+    index = _empty(width)
+    try:
+        (index.view if view else index.load)(str(path))
+    except (OSError, RuntimeError):
+        return None
+    return index
+
+
 def _update(index: Any, matrix: Matrix) -> None:
     live = matrix.ids if matrix.live is None else matrix.ids[matrix.live]
     has = np.asarray(index.keys).astype(np.int64)
@@ -102,17 +116,20 @@ def _update(index: Any, matrix: Matrix) -> None:
         start += len(part)
 
 
-def _path(store: Store, generation: int) -> Path:
-    name = f"{store.path.name}.{store.state().store}-{generation}.hnsw"
+def _path(store: Store, state: State) -> Path:
+    name = f"{store.path.name}.{state.store}-{state.generation}-{state.token}.hnsw"
     return store.path.with_name(name)
 
 
-def _older(store: Store) -> list[Path]:
-    """Files of other generations of the same store, the newest last."""
-    pattern = re.escape(f"{store.path.name}.{store.state().store}-") + r"(\d+)\.hnsw"
+def _others(store: Store, current: State) -> list[tuple[Path, State]]:
+    """Files of the same store's other states, the newest first."""
+    # Names had no token once.
+    pattern = rf"{re.escape(store.path.name)}\.{current.store}-(\d+)(?:-([0-9a-f]{{16}}))?\.hnsw"
     found = []
     for path in store.path.parent.iterdir():
         match = re.fullmatch(pattern, path.name)
         if match:
-            found.append((int(match[1]), path))
-    return [path for _, path in sorted(found)]
+            state = replace(current, generation=int(match[1]), token=match[2] or NO_TOKEN)
+            found.append((path, state))
+    found.sort(key=lambda other: other[1].generation, reverse=True)
+    return [(path, state) for path, state in found if state != current]

@@ -2,11 +2,12 @@
 
 Reading a million blobs from SQLite takes many seconds; mapping an array takes none, shares
 its pages between processes, and needs no memory of its own. The file is derived: it names
-the store and the generation it was made from, is never changed, and is replaced whole. One
-that is behind is used for the rows it has, which are the same for ever, together with what
-the store has more; when that becomes much, the file is made anew.
+the state of the store it was made from, is never changed, and is replaced whole. One that is
+behind is used for the rows it has, which are the same for ever, together with what the store
+has more; when that becomes much, the file is made anew. One of a state that the store has
+not been in, as when a backup of the store was restored, is not used.
 
-    offset 0      header: "bareclip", format 1, width, rows, generation, the store's name
+    offset 0      header: "bareclip", format 2, width, rows, generation, store and token
     offset 4096   rows x width float32, little-endian
     then          rows x int64: the items' ids, ascending
 """
@@ -20,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import replacing
-from .store import State, Store
+from .store import NO_TOKEN, State, Store
 
-_HEADER = struct.Struct("<8sIIQQ16s")
+_HEADER = struct.Struct("<8sIIQQ16s16s")
 _MAGIC = b"bareclip"
-_FORMAT = 1
+_FORMAT = 2
 _OFFSET = 4096
 # The share of the vectors that may be read from the store before the file is made anew.
 _BEHIND = 0.02
@@ -58,6 +59,8 @@ def load(store: Store, tidy: bool) -> Matrix:
     saved = _read(path, state)
     if saved.state == state:
         return saved
+    if not store.has_been(saved.state):
+        saved = _nothing(state)
     ids = store.vector_ids()
     live = np.isin(saved.ids, ids, assume_unique=True)
     new = ids[ids > saved.ids[-1]] if len(saved.ids) else ids
@@ -86,20 +89,24 @@ def _path(store: Store) -> Path:
     return store.path.with_name(f"{store.path.name}.vectors")
 
 
-def _read(path: Path, wanted: State) -> Matrix:
-    """What the file holds, whole; nothing if it is of another store, or damaged."""
-    nothing = Matrix(
-        State(wanted.store, -1, wanted.width),
+def _nothing(wanted: State) -> Matrix:
+    return Matrix(
+        State(wanted.store, -1, NO_TOKEN, wanted.width),
         np.empty(0, np.int64),
         [np.empty((0, wanted.width), np.float32)],
         None,
     )
+
+
+def _read(path: Path, wanted: State) -> Matrix:
+    """What the file holds, whole; nothing if it is of another store, or damaged."""
+    nothing = _nothing(wanted)
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size:
                 return nothing
-            magic, version, width, rows, generation, name = _HEADER.unpack(header)
+            magic, version, width, rows, generation, name, token = _HEADER.unpack(header)
             expected = (_MAGIC, _FORMAT, wanted.width, wanted.store.encode())
             size = _OFFSET + rows * (4 * width + 8)
             if (magic, version, width, name) != expected or path.stat().st_size != size or not rows:
@@ -109,7 +116,7 @@ def _read(path: Path, wanted: State) -> Matrix:
         return nothing
     end = _OFFSET + 4 * rows * width
     return Matrix(
-        State(wanted.store, generation, width),
+        State(wanted.store, generation, token.decode(errors="replace"), width),
         data[end:].view("<i8"),
         [data[_OFFSET:end].view("<f4").reshape(rows, width)],
         None,
@@ -126,8 +133,9 @@ def _write(
     new: NDArray[np.int64],
 ) -> None:
     with replacing(path) as file:
-        name = state.store.encode()
-        header = _HEADER.pack(_MAGIC, _FORMAT, state.width, len(ids), state.generation, name)
+        name, token = state.store.encode(), state.token.encode()
+        sizes = state.width, len(ids), state.generation
+        header = _HEADER.pack(_MAGIC, _FORMAT, *sizes, name, token)
         file.write(header.ljust(_OFFSET, b"\0"))
         kept = np.flatnonzero(live)
         for start in range(0, len(kept), _OFFSET):

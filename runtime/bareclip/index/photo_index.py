@@ -1,6 +1,5 @@
 """Index: a store and the model that made it, to fill and to ask."""
 
-import json
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
 from .graph import Graph, import_usearch
 from .matrix import Matrix
-from .query import Query, file_key, query_rows, unit_rows
+from .query import Batch, Query, file_key, query_rows, rows_to_add
 from .store import Store
 from .sync import FileFailure, Report, SyncReport, sync
 
@@ -170,22 +169,7 @@ class Index:
             VectorError: Vectors, ids or metadata that do not fit.
             StoreError: Another process is writing, or no room is left.
         """
-        rows = unit_rows(vectors, self.made_by.width)
-        given = metadata if metadata is not None else [None] * len(ids)
-        if not len(ids) == len(rows) == len(given):
-            raise VectorError(
-                f"{len(ids)} ids, {len(rows)} vectors and {len(given)} metadata: "
-                "give one of each for each item"
-            )
-        if not all(isinstance(name, str) and name for name in ids) or len(set(ids)) != len(ids):
-            raise VectorError("ids must be distinct strings that are not empty")
-        try:
-            texts = [None if data is None else json.dumps(dict(data)) for data in given]
-        except (TypeError, ValueError) as error:
-            raise VectorError(f"metadata must be objects that JSON can hold: {error}") from error
-        with self._lock, self._store.writing(), self._store.transaction():
-            for name, row, text in zip(ids, rows, texts, strict=True):
-                self._store.add(name, row, text)
+        self._add([(ids, vectors, metadata)])
 
     def search(
         self,
@@ -283,22 +267,33 @@ class Index:
             return write_vectors(self._store, Path(path))
 
     def import_from(self, path: str | os.PathLike[str]) -> int:
-        """Adds the vectors of a file as ``export_to`` writes them.
+        """Adds the vectors of a file as ``export_to`` writes them; all of them or none.
 
         Returns:
             How many.
 
         Raises:
             StoreError: It cannot be read, or says it is of another model.
-            VectorError: Its vectors do not fit.
+            VectorError: Its vectors or ids do not fit.
         """
-        count = 0
-        for ids, vectors, metadata in read_vectors(Path(path), self.made_by):
-            self.add(ids, vectors, metadata)
-            count += len(ids)
+        count = self._add(read_vectors(Path(path), self.made_by))
         with self._lock, self._store.reading():
             self._matrix = matrices.load(self._store, tidy=True)
         return count
+
+    def _add(self, batches: Iterable[Batch]) -> int:
+        """Adds all batches or nothing, and counts what it has added."""
+        names: set[bytes] = set()
+        with self._lock, self._store.writing(), self._store.transaction():
+            for batch in batches:
+                for name, row, text in rows_to_add(*batch, self.made_by.width):
+                    if name in names:
+                        raise VectorError(
+                            f"id {os.fsdecode(name)!r} is there twice; ids must be distinct"
+                        )
+                    names.add(name)
+                    self._store.add(name, row, text)
+        return len(names)
 
     def _current_matrix(self) -> Matrix:
         if self._matrix is None or self._matrix.state != self._store.state():
@@ -312,9 +307,13 @@ class Index:
             return matrix.live
         name = os.fsencode(under)
         path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
+        resolved = os.path.realpath(path)
         if name.endswith(b"/"):
             path = os.path.join(path, b"")  # noqa: PTH118
-        return np.isin(matrix.ids, self._store.ids_under(path, name))
+        # The name of a link may be the start of other names; what it leads to is a folder.
+        if name.endswith(b"/") or os.path.islink(path):  # noqa: PTH114
+            resolved = os.path.join(resolved, b"")  # noqa: PTH118
+        return np.isin(matrix.ids, self._store.ids_under(path, resolved, name))
 
     def _approximate(
         self, matrix: Matrix, rows: Floats, k: int

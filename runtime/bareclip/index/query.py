@@ -1,7 +1,8 @@
 """What an index is asked, and given: texts, images and vectors, as unit rows."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -13,6 +14,8 @@ from ..image_input import ImageInput
 from ..similarity import Floats, normalize
 
 Query: TypeAlias = str | ImageInput | NDArray[np.floating[Any]]
+# Ids, vectors and metadata, as ``Index.add`` takes them.
+Batch: TypeAlias = tuple[Sequence[str], ArrayLike, Sequence[Mapping[str, Any] | None] | None]
 
 
 def query_rows(queries: Sequence[Query], clip: Clip | None, width: int) -> NDArray[np.float64]:
@@ -51,12 +54,48 @@ def query_rows(queries: Sequence[Query], clip: Clip | None, width: int) -> NDArr
     return rows
 
 
-def unit_rows(vectors: ArrayLike, width: int) -> NDArray[np.float32]:
-    """Rows to be stored; those of length 1 keep their bits, as an export gives them.
+def rows_to_add(
+    ids: Sequence[str],
+    vectors: ArrayLike,
+    metadata: Sequence[Mapping[str, Any] | None] | None,
+    width: int,
+) -> list[tuple[bytes, NDArray[np.float32], str | None]]:
+    """Names, unit rows and JSON of what ``Index.add`` is given.
 
     Raises:
-        VectorError: Not (N, width) numbers, or one of them has no direction.
+        VectorError: Vectors, ids or metadata that do not fit.
     """
+    rows = _unit_rows(vectors, width)
+    given = metadata if metadata is not None else [None] * len(ids)
+    if not len(ids) == len(rows) == len(given):
+        raise VectorError(
+            f"{len(ids)} ids, {len(rows)} vectors and {len(given)} metadata: "
+            "give one of each for each item"
+        )
+    if isinstance(ids, str):
+        raise VectorError("ids are one string; give a list of strings, one for each vector")
+    names = [_name(one) for one in ids]
+    try:
+        texts = [None if data is None else json.dumps(dict(data)) for data in given]
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"metadata must be objects that JSON can hold: {error}") from error
+    return list(zip(names, rows, texts, strict=True))
+
+
+def _name(given: object) -> bytes:
+    if not isinstance(given, str) or not given:
+        raise VectorError(f"id {given!r} is no name; ids must be strings that are not empty")
+    try:
+        # As the system's file names: a byte that is not UTF-8 is half of a surrogate pair.
+        return given.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise VectorError(
+            f"id {given!r} holds half of a surrogate pair; ids must be text that UTF-8 can hold"
+        ) from error
+
+
+def _unit_rows(vectors: ArrayLike, width: int) -> NDArray[np.float32]:
+    # Rows of length 1 keep their bits, as an export gives them.
     rows = np.asarray(vectors)
     if rows.ndim != 2 or rows.shape[1] != width or rows.dtype.kind not in "fiu":
         raise VectorError(f"vectors are {rows.dtype} {rows.shape}; give (N, {width}) numbers")

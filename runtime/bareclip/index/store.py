@@ -3,11 +3,14 @@
 SQL is here and nowhere else. The file is in WAL mode, so that readers work while one
 process writes, and every commit is synced: after a kill or a power cut it holds what was
 committed. An item's vector never changes; what changes gets a new id, and ids are never
-used twice. So an id that a derived file knows still means the same vector.
+used twice. So an id that a derived file knows still means the same vector, unless a backup
+has been restored: it hands out the same ids again. So each state has a random token, and the
+store keeps those of the states it has been in.
 """
 
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +28,8 @@ from .fingerprint import Fingerprint
 from .scan import FoundFile
 
 Status = Literal["embedded", "failed", "unreadable", "other"]
+# Of a state that was committed before there were tokens.
+NO_TOKEN = "0" * 16
 _CHUNK = 4096
 
 
@@ -35,11 +40,14 @@ class State:
     Attributes:
         store: Random, made with the store, so that a new one at the same path is another.
         generation: Counts the vectors that were ever made or removed.
+        token: Random, made with the generation, so that the same one of a restored backup
+            is another.
         width: Of a vector.
     """
 
     store: str
     generation: int
+    token: str
     width: int
 
 
@@ -138,6 +146,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute(
+                    "INSERT OR IGNORE INTO meta"
+                    " SELECT 'token ' || value, ? FROM meta WHERE name = 'generation'",
+                    (secrets.token_hex(8),),
+                )
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk ends it by itself
@@ -170,10 +183,16 @@ class Store:
 
     def state(self) -> State:
         store, generation = self._meta("store"), self._meta("generation")
-        return State(str(store), int(generation), self.fingerprint.width)
+        token = self._meta(f"token {generation}") or NO_TOKEN
+        return State(store, generation, token, self.fingerprint.width)
+
+    def has_been(self, state: State) -> bool:
+        """Whether that was once this store's state: its ids still mean the same vectors."""
+        return bool(self._meta(f"token {state.generation}") == state.token)
 
     def _meta(self, name: str) -> Any:
-        return self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
 
     def files(self) -> list[KnownFile]:
         rows = self._db.execute(
@@ -216,14 +235,13 @@ class Store:
     def remove(self, items: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM items WHERE id = ?", [(item,) for item in items])
 
-    def add(self, name: str, vector: Floats, metadata: str | None) -> None:
+    def add(self, name: bytes, vector: Floats, metadata: str | None) -> None:
         """Adds a vector from elsewhere, in the place of one of that name."""
-        key = name.encode("utf-8", "surrogateescape")
-        self._db.execute("DELETE FROM items WHERE kind = 'added' AND key = ?", (key,))
+        self._db.execute("DELETE FROM items WHERE kind = 'added' AND key = ?", (name,))
         cursor = self._db.execute(
             "INSERT INTO items (kind, key, path, status, metadata)"
             " VALUES ('added', ?, ?, 'embedded', ?)",
-            (key, key, metadata),
+            (name, name, metadata),
         )
         self._put_vector(cursor.lastrowid, vector)
 
@@ -246,13 +264,22 @@ class Store:
             data = b"".join(row[0] for row in rows)
             yield np.frombuffer(data, "<f4").reshape(len(rows), self.fingerprint.width)
 
-    def ids_under(self, path: bytes, name: bytes) -> NDArray[np.int64]:
-        """Ids of files whose path begins so, and of added items whose name begins so."""
+    def ids_under(self, path: bytes, resolved: bytes, name: bytes) -> NDArray[np.int64]:
+        """Ids of files and of added items that begin so.
+
+        Args:
+            path: Of the path that files were found at.
+            resolved: The same with links resolved: of that path, or of the key.
+            name: Of the names of added items.
+        """
         rows = self._db.execute(
-            "SELECT id FROM items WHERE status = 'embedded' AND ("
-            " (kind = 'file' AND substr(path, 1, ?) = ?)"
-            " OR (kind = 'added' AND substr(path, 1, ?) = ?))",
-            (len(path), path, len(name), name),
+            "WITH given (path, resolved, name) AS (VALUES (?, ?, ?))"
+            " SELECT id FROM items, given WHERE status = 'embedded' AND ("
+            " (kind = 'file' AND (substr(items.path, 1, length(given.path)) = given.path"
+            "  OR substr(items.path, 1, length(resolved)) = resolved"
+            "  OR substr(key, 1, length(resolved)) = resolved))"
+            " OR (kind = 'added' AND substr(items.path, 1, length(name)) = name))",
+            (path, resolved, name),
         )
         return np.fromiter((row[0] for row in rows), np.int64)
 

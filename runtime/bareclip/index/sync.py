@@ -5,7 +5,7 @@ A batch is a transaction: killed at any moment, the next run redoes at most one.
 
 import dataclasses
 import os
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) ->
     with store.reading():
         known = {file.key: file for file in store.files()}
     below = os.path.join(root, b"")
-    here = [file for file in known.values() if file.path.startswith(below)]
+    here = _under(below, known.values())
     found = _scan(root, here, prune, store.path)
     seen = {file.key for file in found.files}
     absent = [file for file in here if file.key not in seen]
@@ -106,6 +106,22 @@ def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) ->
         failures=work.failures,
         unreadable=[FileFailure(os.fsdecode(path), why) for path, why in found.unreadable],
     )
+
+
+def _under(below: bytes, known: Iterable[KnownFile]) -> list[KnownFile]:
+    """What is known of files in a folder, by whichever of its names, as if found by this."""
+    resolved = os.path.join(os.path.realpath(below), b"")
+    here = []
+    for file in known:
+        if file.path.startswith(below):
+            here.append(file)
+            continue
+        # Not the key alone: links in the folder lead to keys outside of it.
+        for place in (file.path, file.key):
+            if place.startswith(resolved):
+                here.append(dataclasses.replace(file, path=below + place[len(resolved) :]))
+                break
+    return here
 
 
 def _scan(root: bytes, here: list[KnownFile], prune: bool, own: Path) -> Scan:

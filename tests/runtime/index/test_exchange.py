@@ -89,6 +89,51 @@ def test_vectors_of_other_systems(index: bareclip.Index, tmp_path: Path) -> None
     assert index.search(np.arange(20.0), k=1)[0].item == "e"
 
 
+def test_a_file_is_imported_whole_or_not_at_all(
+    filled: bareclip.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_ROWS", 3)
+    before = rows(filled)
+
+    def refuse(vectors: Any, ids: Any, error: type[Exception], message: str) -> None:
+        np.save(tmp_path / "v.npy", vectors)
+        (tmp_path / "v.json").write_text(json.dumps({"ids": ids}))
+        with pytest.raises(error, match=message):
+            filled.import_from(tmp_path / "v.npy")
+        assert rows(filled) == before
+
+    zero = np.eye(8, 20)
+    zero[6] = 0
+    refuse(zero, [*"xbcdefgh"], VectorError, "zero or not finite")
+    refuse(np.eye(8, 20), [*"xbcdefgx"], VectorError, "id 'x' is there twice; ids must be distinct")
+    refuse(np.eye(8, 20), [*"xbbdefgh"], VectorError, "id 'b' is there twice; ids must be distinct")
+    refuse(np.eye(3, 20), "abc", StoreError, "ids are of type str, .*; both are lists")
+    refuse(np.eye(2, 20), ["x", "\ud800"], VectorError, "half of a surrogate pair")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1.0, 2.0], "vector is double; it must be a list of 20 floats"),
+        ([[1.0] * 10, [1.0] * 30], "the vector of 'a' has 10 numbers, not 20"),
+        ([[1.0] * 20, None], "the vector of 'b' has no numbers, not 20"),
+        ([[1.0] * 20, [1.0] * 19 + [None]], "cannot read vectors"),
+    ],
+)
+def test_columns_that_hold_no_vectors(
+    index: bareclip.Index, tmp_path: Path, column: Any, message: str
+) -> None:
+    pa = pytest.importorskip("pyarrow", reason="needs bareclip[parquet]")
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(
+        pa.table({"id": ["a", "b"], "vector": column}), tmp_path / "v.parquet"
+    )
+    with pytest.raises(StoreError, match=message):
+        index.import_from(tmp_path / "v.parquet")
+    assert index.status().added == 0
+
+
 def test_what_cannot_be_read_or_written(
     filled: bareclip.Index, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -98,9 +143,10 @@ def test_what_cannot_be_read_or_written(
         filled.export_to(tmp_path / "none" / "v.npy")
     with pytest.raises(StoreError, match="cannot read vectors from .*No such file"):
         filled.import_from(tmp_path / "none.npy")
-    (tmp_path / "bad.npy").write_bytes(b"hello")
-    with pytest.raises(StoreError, match="cannot read vectors from"):
-        filled.import_from(tmp_path / "bad.npy")
+    for data in (b"hello", b""):
+        (tmp_path / "bad.npy").write_bytes(data)
+        with pytest.raises(StoreError, match="cannot read vectors from"):
+            filled.import_from(tmp_path / "bad.npy")
     np.save(tmp_path / "v.npy", np.eye(3, 20))
     (tmp_path / "v.json").write_text(json.dumps({"ids": ["a"]}))
     with pytest.raises(StoreError, match="1 ids beside 3 vectors"):

@@ -55,6 +55,28 @@ def test_the_graph_grows_and_shrinks_with_the_store(index: bareclip.Index) -> No
     assert first != second
 
 
+@pytest.mark.parametrize("kept", [0, 0.001, 0.5, 0.999])
+def test_a_graph_cut_short_is_made_again(index: bareclip.Index, kept: float) -> None:
+    rows = clusters(200)
+    index.add([str(i) for i in range(100)], rows[:100])
+    index.search(rows[7], 1, approximate=True)
+
+    def cut() -> None:
+        [path] = index.path.parent.glob("*.hnsw")
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * kept)])
+
+    cut()
+    with bareclip.Index.open(index.path) as fresh:
+        assert fresh.search(rows[7], 1, approximate=True)[0].item == "7"
+    # The start of the next may be cut short as well.
+    cut()
+    index.add([str(i) for i in range(100, 200)], rows[100:])
+    answers = index.search_many(list(rows), 1, approximate=True)
+    assert sum(hits[0].item == str(i) for i, hits in enumerate(answers)) > 150
+    assert len(files(index)) == 1
+
+
 def test_an_empty_index(index: bareclip.Index) -> None:
     assert index.search("x", approximate=True) == []
 

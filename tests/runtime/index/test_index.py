@@ -52,6 +52,11 @@ def test_equal_vectors_come_in_the_order_they_were_added(index: bareclip.Index) 
         (["a"], unit(2), None, "1 ids, 2 vectors"),
         (["a", "a"], unit(2), None, "distinct"),
         (["a", ""], unit(2), None, "not empty"),
+        (["a", 1], unit(2), None, "id 1 is no name"),
+        ("ab", unit(2), None, "ids are one string; give a list"),
+        (["\ud800"], unit(1), None, r"id '\\ud800' holds half of a surrogate pair"),
+        # Two spellings of one file name.
+        (["\udcc3\udca9", "é"], unit(2), None, "id 'é' is there twice"),
         (["a"], np.ones((1, 21)), None, r"give \(N, 20\)"),
         (["a"], np.ones(20), None, r"give \(N, 20\)"),
         (["a"], np.zeros((1, 20)), None, "zero or not finite"),
