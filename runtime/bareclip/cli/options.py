@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..clip import Clip, load
-from ..errors import BareclipError
+from ..errors import BareclipError, DeviceError
 from ..index import Index
 from ..preprocess import Reading
 from ..templates import read_lines
@@ -122,7 +122,13 @@ def load_indexed(
             "no --bundle given, and the demo model knows no photos: make a real one with "
             "bareclip export openai/clip-vit-base-patch32 -o clip-b32, then --bundle clip-b32"
         )
-    return load(bundle, chosen, device, threads, reading)
+    try:
+        return load(bundle, chosen, device, threads, reading)
+    except DeviceError:
+        if precision or chosen == "auto":
+            raise
+        # An index of fp16, made on a GPU, can be asked by text anywhere.
+        return load(bundle, "auto", device, threads, reading)
 
 
 bundle_option = click.option(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from ..bundle import Bundle, FileRecord
@@ -54,6 +54,16 @@ class Fingerprint:
             text=_digest([bundle.tokenizer, _files(bundle, text, "text")]),
             image_recipe=_digest(bundle.image_recipe()),
         )
+
+    def check_texts(self, other: "Fingerprint", where: str) -> None:
+        """As ``check``, of all but the precision of images: texts of any meet the same ones.
+
+        Raises:
+            StoreError: They differ otherwise.
+        """
+        if other.precision != self.precision:
+            other = replace(other, precision=self.precision, vision=self.vision)
+        self.check(other, where)
 
     def check(self, other: "Fingerprint", where: str) -> None:
         """Refuses ``other``, a model's, where ``self`` is the fingerprint of ``where``.

@@ -21,7 +21,7 @@ from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
 from .graph import Graph, import_usearch
 from .matrix import Matrix
-from .query import Batch, Query, file_key, query_rows, rows_to_add
+from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add
 from .store import Store
 from .sync import FileFailure, Report, SyncReport, sync
 
@@ -59,12 +59,13 @@ class Index:
         bundle: The folder of the model last used with it; None if there was none.
     """
 
-    def __init__(self, store: Store, clip: Clip | None) -> None:
+    def __init__(self, store: Store, clip: Clip | None, given: Fingerprint | None) -> None:
         self.path = store.path
         self.made_by = store.fingerprint
         self.bundle = store.bundle
         self._store = store
         self._clip = clip
+        self._given = given
         self._lock = threading.RLock()
         self._matrix: Matrix | None = None
         self._graph: tuple[Matrix, Graph] | None = None
@@ -82,7 +83,7 @@ class Index:
             path: The SQLite file; other files with names that begin with its own will lie
                 beside it.
             clip: The model; None opens an index that is there, to be looked at and to be
-                asked by vector.
+                asked by vector. At another precision than the index's it embeds texts alone.
             exact: False decodes large JPEGs at a fraction of their size, several times
                 faster, for vectors of nearly the same direction; True decodes all of them
                 whole. None does as the index did, and False for a new one.
@@ -98,12 +99,12 @@ class Index:
             if clip is not None and wanted is not None:
                 if exact is None:
                     wanted = replace(wanted, decoding=store.fingerprint.decoding)
-                store.fingerprint.check(wanted, str(place))
+                store.fingerprint.check_texts(wanted, str(place))
                 store.remember_bundle(clip.bundle.folder)
         except BaseException:
             store.close()
             raise
-        return cls(store, clip)
+        return cls(store, clip, wanted)
 
     def close(self) -> None:
         """Closes the file; what was done is in it already."""
@@ -136,14 +137,16 @@ class Index:
             report: Called after each batch.
 
         Raises:
-            StoreError: The folder cannot be listed, or is empty where photos are known;
-                another process is writing; no room is left. What was done is kept.
+            StoreError: The model is at another precision; the folder cannot be listed, or is
+                empty where photos are known; another process is writing; no room is left.
+                What was done is kept.
         """
         if self._clip is None:
             raise StoreError(
                 f"{self.path} was opened without a model; "
                 "open it with one: bareclip.Index.open(path, bareclip.load(bundle))"
             )
+        self._check_images()
         place = Path(os.path.expanduser(folder))  # noqa: PTH111
         with self._lock, self._store.writing():
             remove_leftovers(self.path)
@@ -196,7 +199,8 @@ class Index:
             Best first, ties in the order in which they were indexed.
 
         Raises:
-            StoreError: No model to embed the query with, or no usearch.
+            StoreError: No model to embed the query with, or one at another precision for a
+                picture; or no usearch.
             ImageError, VectorError: The query cannot be used.
         """
         return self.search_many(
@@ -217,6 +221,8 @@ class Index:
             raise VectorError(f"k is {k}; it must be 0 or more")
         if approximate:
             import_usearch()
+        if any(is_image(query) for query in queries):
+            self._check_images()
         rows = query_rows(queries, self._clip, self.made_by.width)
         with self._lock, self._store.reading():
             matrix = self._current_matrix()
@@ -294,6 +300,10 @@ class Index:
                     names.add(name)
                     self._store.add(name, row, text)
         return len(names)
+
+    def _check_images(self) -> None:
+        if self._given is not None:
+            self.made_by.check(self._given, str(self.path))
 
     def _current_matrix(self) -> Matrix:
         if self._matrix is None or self._matrix.state != self._store.state():

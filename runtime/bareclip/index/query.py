@@ -36,7 +36,7 @@ def query_rows(queries: Sequence[Query], clip: Clip | None, width: int) -> NDArr
     rows = np.empty((len(queries), width))
     vectors = [i for i, query in enumerate(queries) if _is_vector(query)]
     texts = [i for i, query in enumerate(queries) if isinstance(query, str)]
-    images = [i for i in range(len(queries)) if i not in {*vectors, *texts}]
+    images = [i for i, query in enumerate(queries) if is_image(query)]
     for i in vectors:
         vector = np.asarray(queries[i])
         if vector.shape != (width,) or not np.isfinite(vector).all():
@@ -110,6 +110,11 @@ def _unit_rows(vectors: ArrayLike, width: int) -> NDArray[np.float32]:
 def file_key(query: Query) -> bytes | None:
     """The key, in a store, of the file that a query is; None if it is none."""
     return os.path.realpath(os.fsencode(query)) if isinstance(query, os.PathLike) else None
+
+
+def is_image(query: Query) -> bool:
+    """Whether a query is a picture, neither a text nor a vector."""
+    return not isinstance(query, str) and not _is_vector(query)
 
 
 def _is_vector(query: Query) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 import bareclip
+from bareclip.bundle import Bundle
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
+from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
 
@@ -103,6 +108,26 @@ def test_options_make_the_index_what_it_stays(
     assert "reading 'as_seen' where it has 'as_stored'" in complaint(
         "index", photos, "--db", db, "--read", "as-seen"
     )
+
+
+def test_an_index_of_a_gpu_is_asked_by_text_on_a_cpu(
+    photos: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(bundles["tiny"], tmp_path / "bundle"))
+    quantize(Bundle.read(bundle), "fp16", Data([], []))
+    db = tmp_path / "photos.db"
+    with monkeypatch.context() as patch:
+        FakeCuda().install(patch)
+        clip = bareclip.load(bundle, device="cuda")
+        with bareclip.Index.open(db, clip) as index:
+            index.sync(photos)
+            wanted = index.search("a cat", 3)
+    [answer] = json.loads(run("search", db, "a cat", "-k", "3", "--json").stdout)
+    assert [hit["item"] for hit in answer["hits"]] == [hit.item for hit in wanted]
+    for command in (("search", db, "--image", photos / "00.jpg"), ("index", photos, "--db", db)):
+        assert "was made with tiny (fp16, as_seen, scaled decoding); what was given has prec" in (
+            complaint(*command)
+        )
 
 
 def test_errors_are_one_line(
