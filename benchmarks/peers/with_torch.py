@@ -60,6 +60,8 @@ class Compiled(Transformers):
 
 
 class OpenClip(Peer):
+    text_batches = (8, 32)  # of 77 tokens each
+
     def __init__(self, folder: Path, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
         # Its operators, of which none is used here, are not there beside a CPU build of PyTorch.
