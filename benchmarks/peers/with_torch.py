@@ -12,6 +12,7 @@ from PIL import Image
 
 class Transformers(Peer):
     about = "SDPA"
+    compiled = False
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
@@ -20,25 +21,26 @@ class Transformers(Peer):
         self.model = CLIPModel.from_pretrained(folder / "checkpoint").eval()
         self.processor = CLIPImageProcessor.from_pretrained(folder / "checkpoint")
         self.tokenizer = CLIPTokenizerFast.from_pretrained(folder / "checkpoint")
-        self.image_features = self.model.get_image_features
-        self.text_features = self.model.get_text_features
+        self.images = self.model.get_image_features
+        if self.compiled:
+            self.images = torch.compile(self.images)
 
     def pixels(self, paths: list[str]) -> Any:
         return [self._read(part) for part in several(paths, BATCH)]
 
     def encode(self, batches: Any) -> Vectors:
         with torch.inference_mode():
-            return torch.cat([self.image_features(pixel_values=batch) for batch in batches]).numpy()
+            return torch.cat([self.images(pixel_values=batch) for batch in batches]).numpy()
 
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return joined(paths, batch, lambda part: self.encode([self._read(part)]))
 
-    def texts(self, texts: list[str], batch: int) -> Vectors:
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
         with torch.inference_mode():
             return joined(
                 texts,
                 batch,
-                lambda part: self.text_features(
+                lambda part: self.model.get_text_features(
                     **self.tokenizer(part, padding=True, truncation=True, return_tensors="pt")
                 ),
             )
@@ -50,18 +52,11 @@ class Transformers(Peer):
 
 class Compiled(Transformers):
     about = "torch.compile, SDPA"
-    photo_batches = (BATCH,)  # it compiles for each shape
-
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        super().__init__(folder, settings)
-        self.image_features = torch.compile(self.image_features)
-        # Texts have too many shapes.
-        self.text_features = torch.compile(self.text_features, dynamic=True)
+    batches = (BATCH,)  # it compiles for each shape
+    compiled = True
 
 
 class OpenClip(Peer):
-    text_batches = (8, 32)  # of 77 tokens each
-
     def __init__(self, folder: Path, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
         # Its operators, of which none is used here, are not there beside a CPU build of PyTorch.
@@ -84,7 +79,7 @@ class OpenClip(Peer):
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return joined(paths, batch, lambda part: self.encode([self._read(part)]))
 
-    def texts(self, texts: list[str], batch: int) -> Vectors:
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
         with torch.inference_mode():
             return joined(texts, batch, lambda part: self.model.encode_text(self.tokenizer(part)))
 

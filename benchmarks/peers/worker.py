@@ -2,7 +2,7 @@
 
     python benchmarks/peers/worker.py PEER FOLDER THREADS sleeping|spinning
 
-Each line of input and of output is a JSON object. The first gives photos, prompts and texts; each
+Each line of input and of output is a JSON object. The first gives the photos and prompts; each
 other one names a ``work`` and a ``batch``, the ``share`` of the inputs to do it on, and perhaps
 where to ``save`` the vectors. Work is timed inside, so that the talk between processes is not.
 """
@@ -12,7 +12,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +42,15 @@ def main() -> None:
     module, _, kind = PEERS[name].partition(".")
     peer: Peer = getattr(importlib.import_module(module), kind)(Path(folder), settings)
     data = json.loads(sys.stdin.readline())
-    photos = data["photos"]
+    photos, prompts = data["photos"], data["prompts"]
     ready = peer.pixels(photos)
     works: dict[str, Callable[[float, int], Vectors]] = {
         "encode": lambda share, _: peer.encode(ready[: part(ready, share)]),
         "photos": lambda share, batch: peer.photos(photos[: part(photos, share)], batch),
+        "prompts": lambda share, batch: peer.prompts(prompts[: part(prompts, share)], batch),
     }
-    for work in ("prompts", "texts"):
-        works[work] = partial(embed_texts, peer, data[work])
     about = ", ".join(filter(None, [peer.about, str(settings)]))
-    batches = {
-        "encode": [BATCH],
-        "photos": peer.photo_batches,
-        "prompts": peer.text_batches,
-        "texts": peer.text_batches,
-    }
-    say(settings=about, batches=batches)
+    say(settings=about, batches=peer.batches or [BATCH])
     for line in sys.stdin:
         asked = json.loads(line)
         started = time.perf_counter()
@@ -68,10 +60,6 @@ def main() -> None:
             rows = np.asarray(vectors, np.float64)
             np.save(asked["save"], rows / np.linalg.norm(rows, axis=1, keepdims=True))
         say(seconds=seconds)
-
-
-def embed_texts(peer: Peer, texts: list[str], share: float, batch: int) -> Vectors:
-    return peer.texts(texts[: part(texts, share)], batch)
 
 
 def part(items: list[Any], share: float) -> int:

@@ -92,8 +92,6 @@ def test_prompts_are_of_as_many_labels() -> None:
     prompts = compare.prompts(1000)
     assert len({*prompts}) == 1000
     assert all(prompt.startswith("a photo of a ") for prompt in prompts)
-    texts = compare.unlike_texts(400)
-    assert len({text.split()[0] for text in texts}) == 400
 
 
 def test_a_miss_is_shown_as_one() -> None:

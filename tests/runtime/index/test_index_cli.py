@@ -113,6 +113,7 @@ def test_options_make_the_index_what_it_stays(
 def test_an_index_of_a_gpu_is_asked_by_text_on_a_cpu(
     photos: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("onnxruntime", minversion="1.20")  # as fp16's texts do
     bundle = Path(shutil.copytree(bundles["tiny"], tmp_path / "bundle"))
     quantize(Bundle.read(bundle), "fp16", Data([], []))
     db = tmp_path / "photos.db"
