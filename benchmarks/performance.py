@@ -130,8 +130,8 @@ some photos a pixel apart from the others. int8 was calibrated on half of these 
 The rows of prompts say less than the others: torch.compile compiles the image tower alone, its
 texts are transformers' in batches of 8; optimum's export is one graph of both towers, so that a
 batch of prompts brings a black photo; and all prompts begin alike, which bareclip computes once.
-Texts that begin unlike each other take it more than twice as long as prompts do: `bareclip bench`
-has both.
+Texts that begin unlike each other take it about twice as long as prompts do: `bareclip bench` has
+both.
 
 ## What was aimed at
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import BareclipError
@@ -24,7 +25,7 @@ def read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BareclipError(f"cannot read {path}: {error}") from error
-    found: dict[Path, tuple[Path, list[str]]] = {}
+    found = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -38,9 +39,16 @@ def read_pairs(path: Path) -> list[tuple[Path, list[str]]]:
             raise BareclipError(
                 f'line {number} of {path} is not {{"image": "a.jpg", "captions": ["a text"]}}'
             )
-        place = path.parent / image
-        key = Path(os.path.realpath(place))  # Path.resolve() raises where links go in a circle
-        found.setdefault(key, (place, []))[1].extend(captions)
+        found.append((path.parent / image, captions))
     if not found:
         raise BareclipError(f"{path} holds no images with captions")
+    return merge(found)
+
+
+def merge(pairs: Iterable[tuple[Path, list[str]]]) -> list[tuple[Path, list[str]]]:
+    """Each image once, however many pairs and links name it, with the captions of all of them."""
+    found: dict[str, tuple[Path, list[str]]] = {}
+    for path, captions in pairs:
+        # Not Path.resolve(), which raises where links go in a circle.
+        found.setdefault(os.path.realpath(path), (path, []))[1].extend(captions)
     return list(found.values())

@@ -307,10 +307,9 @@ def test_what_measures_goes_on_where_a_gpu_does_not_start(
     fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime", minversion="1.20")  # as fp16's texts do
-    monkeypatch.setattr(session, "find_driver", lambda: Driver("580.65", (13, 0), ("A100",), 0))
-    monkeypatch.setattr(
-        bareclip.installation, "find_driver", lambda: Driver("580.65", (13, 0), ("A100",), 0)
-    )
+    driver = Driver("580.65", (13, 0), ("A100",), 0)
+    for module in (session, bareclip.installation):
+        monkeypatch.setattr(module, "find_driver", lambda: driver)
     fake.starts = False
     bundle = Bundle.read(Path(shutil.copytree(bundles["tiny"], tmp_path / "bundle")))
     with pytest.warns(RuntimeWarning, match="did not start.*not measured there"):

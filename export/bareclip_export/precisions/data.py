@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bareclip.bundle import Bundle
-from bareclip.captions import read_pairs
+from bareclip.captions import merge, read_pairs
 from bareclip.fidelity import Corpus, make_corpus
 from bareclip.image_input import image_files
 from bareclip.templates import read_lines
@@ -48,10 +48,7 @@ class Data:
         if photos is not None:
             pairs += [(path, []) for path in image_files(photos)]
         # A photo is in one half alone, however many lines name it.
-        merged: dict[Path, tuple[Path, list[str]]] = {}
-        for path, several in pairs:
-            merged.setdefault(path.resolve(), (path, []))[1].extend(several)
-        pairs, texts = list(merged.values()), list(dict.fromkeys(texts))
+        pairs, texts = merge(pairs), list(dict.fromkeys(texts))
         for what, given, found in (
             ("photos", photos or (captions if pairs else None), len(pairs)),
             ("captions", captions, len(texts) + sum(len(several) for _, several in pairs)),
