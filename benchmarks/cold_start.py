@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bareclip.bench import machine
 from bareclip.bundle import Bundle
+from bareclip.measure.speed import machine
 
 TEXT = "a photo of a cat"
 WORKERS = 4
@@ -27,7 +27,9 @@ WORKERS = 4
 OURS = """
 import sys, bareclip
 bundle, photo, text, precision, cache = sys.argv[1:]
-clip = bareclip.load(bundle, precision=precision, device="cpu", cache=cache == "True")
+clip = bareclip.load(
+    bundle, preload=True, precision=precision, device="cpu", cache=cache == "True"
+)
 clip.embed_images([photo]); clip.embed_texts([text])
 print("ready", flush=True); sys.stdin.readline()
 """

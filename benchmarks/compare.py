@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from bareclip.bench import machine
 from bareclip.bundle import Bundle
-from bareclip.image_input import image_files
-from bareclip.threads import default_threads
+from bareclip.images.inputs import image_files
+from bareclip.inference.threads import default_threads
+from bareclip.measure.speed import machine
 from bareclip_export.export import export
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import Precisions

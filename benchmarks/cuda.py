@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
@@ -23,18 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bareclip
-from bareclip.bench import machine, measure
 from bareclip.bundle import TOWERS, Bundle
-from bareclip.cuda import CudaTower
+from bareclip.encoders import Options, TextEncoder
 from bareclip.errors import DeviceError
-from bareclip.fidelity import make_corpus
-from bareclip.image_input import image_files
-from bareclip.installation import find_driver, import_onnxruntime
-from bareclip.preprocess import pixels_ahead
-from bareclip.samples import TEXTS
-from bareclip.session import Device, Tower, make_session
-from bareclip.threads import Threads
-from bareclip.tokenizer import Tokenizer
+from bareclip.images.inputs import image_files
+from bareclip.inference.cuda import CudaTower
+from bareclip.inference.device import Device
+from bareclip.inference.installation import find_driver, import_onnxruntime
+from bareclip.inference.session import Tower, make_session
+from bareclip.inference.threads import Threads
+from bareclip.measure.fidelity import make_corpus
+from bareclip.measure.samples import TEXTS
+from bareclip.measure.speed import machine, measure
 from benchmarks.cuda_peers import ROUND, latency, some, transformers
 from benchmarks.roofline import executed, flops_of, write_product
 
@@ -183,25 +183,28 @@ def _precision(
 
 
 def _least_cosines(bundle: Bundle, towers: Mapping[str, Tower], pixels: Pixels) -> dict[str, float]:
-    tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", bundle.text)
-    ids = tokenizer.encode(TEXTS, truncate=True)
+    texts = TextEncoder(bundle, Options(precision="fp32", device="cpu"))
     given: dict[str, list[NDArray[Any]]] = {
         "vision": np.array_split(pixels, -(-len(pixels) // 7)),  # no power of two
-        "text": [batch for _, batch in tokenizer.batches(ids, 7)],
+        "text": [batch for _, batch in texts.batches(TEXTS, batch_size=7)],
     }
     least = {}
     for name, tower in towers.items():
         graph = bundle.folder / bundle.tower("fp32", name).graph
         right = Tower.load(graph, CPU, Threads())
-        pairs = zip(tower.map(given[name]), right.map(given[name]), strict=True)
+        pairs = zip(_run(tower, given[name]), _run(right, given[name]), strict=True)
         least[name] = min(float((ours * theirs).sum(axis=1).min()) for ours, theirs in pairs)
     return least
+
+
+def _run(tower: Tower, batches: list[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    return (rows for _, rows in tower.map((None, batch) for batch in batches) if rows is not None)
 
 
 def _rate(tower: Tower, batch: Pixels, seconds: float) -> float:
     """Images a second with enough batches under way that none is waited for."""
     several = [batch] * ROUND
-    timing = measure(lambda: [*tower.map(several)], seconds)
+    timing = measure(lambda: [*_run(tower, several)], seconds)
     return 1000 * len(several) * len(batch) / timing.p50
 
 
@@ -229,10 +232,10 @@ def _host(
     """Decoding alone, with every core, and all the way; encoding alone at its best."""
     precision = [*cases][-1]
     threads = os.cpu_count() or 1
-    clip = bareclip.load(bundle.folder, precision, device.name, threads)
+    clip = bareclip.load(bundle.folder, precision=precision, device=device.name, threads=threads)
 
     def decode(paths: list[Path]) -> None:
-        for _ in pixels_ahead(paths, bundle.image, "as_seen", threads, 4 * threads):
+        for _ in clip.images.pixels(paths):
             pass
 
     def embed(paths: list[Path]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bareclip.bench import measure
-from bareclip.session import Device
+from bareclip.inference.device import Device
+from bareclip.measure.speed import measure
 
 # Batches under way together when throughput is measured, everybody's.
 ROUND = 8

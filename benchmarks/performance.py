@@ -120,7 +120,7 @@ python benchmarks/threads.py BUNDLE --photos photos/ --json docs/performance/thr
 `bareclip bench BUNDLE` measures a bundle on your own machine.
 
 The machine: {machine}. CHECKPOINT is ViT-B/32 with seeded weights and CLIP's own vocabulary
-(`benchmarks/seeded.py`), which takes any library through the same work as trained weights would.
+(`tests/seeded/clip.py`), which takes any library through the same work as trained weights would.
 Each library ran in a process and an environment of its own, at the best of the settings that were
 tried, which are named below, in turns:
 {rounds} rounds over {photos} photos from disk and {prompts} prompts. Ratios are medians of the

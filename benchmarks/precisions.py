@@ -19,9 +19,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import bareclip
 from bareclip.bundle import TOWERS, Bundle, TowerFiles
-from bareclip.evaluate import Setting, zero_shot
-from bareclip.fidelity import compare
-from bareclip.templates import PLAIN
+from bareclip.measure.accuracy import Setting, zero_shot
+from bareclip.measure.fidelity import compare
+from bareclip.texts.prompts import PLAIN
 from bareclip_export.graph import file_records
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.int4 import write_int4

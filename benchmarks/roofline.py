@@ -20,11 +20,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bareclip.bench import machine
 from bareclip.bundle import Bundle
-from bareclip.samples import drawn_pixels
-from bareclip.session import Device, Tower, make_session
-from bareclip.threads import Threads
+from bareclip.inference.device import Device
+from bareclip.inference.session import Tower, make_session
+from bareclip.inference.threads import Threads
+from bareclip.measure.samples import drawn_pixels
+from bareclip.measure.speed import machine
 from bareclip_export.graph import save
 from bareclip_export.precisions.products import Surgeon
 

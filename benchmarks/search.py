@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import bareclip
-from bareclip.preprocess import opened_pixels, shrink
-from bareclip.samples import drawn_pixels
-from bareclip.similarity import normalize
+from bareclip.images.pixels import opened_pixels, shrink
+from bareclip.measure.samples import drawn_pixels
+from bareclip.scoring.vectors import normalize
 
 Vectors = NDArray[np.float32]
 
@@ -87,7 +87,7 @@ def scaled_decoding(clip: bareclip.Clip, photos: list[Image.Image], megapixels: 
                 found[way] = opened_pixels(image, clip.bundle.image, clip.reading)
                 seconds.append(time.perf_counter() - started)
             times[way] += min(seconds)
-        vectors = clip.embed_pixels(np.stack([found["exact"], found["scaled"]]))
+        vectors = clip.images.embed_pixels(np.stack([found["exact"], found["scaled"]]))
         cosines.append(float(clip.similarity(vectors[:1], vectors[1:])[0, 0]))
         difference = np.abs(found["exact"].astype(int) - found["scaled"])
         differences.append(float(difference.mean()))
@@ -115,12 +115,12 @@ def indexing(clip: bareclip.Clip, photos: list[Image.Image], count: int, folder:
         photo.save(folder / "photos" / f"{i:05}.jpg", quality=90)
     size = clip.bundle.image.size
     batch = np.stack([np.asarray(p.convert("RGB").resize((size, size))) for p in photos[:1] * 8])
-    clip.embed_pixels(batch)
+    clip.images.embed_pixels(batch)
     alone, indexed = [], []
     for turn in range(3):
         started = time.perf_counter()
         for _ in range(count // 8):
-            clip.embed_pixels(batch)
+            clip.images.embed_pixels(batch)
         alone.append(count // 8 * 8 / (time.perf_counter() - started))
         with bareclip.Index.open(folder / f"photos-{turn}.db", clip) as index:
             started = time.perf_counter()

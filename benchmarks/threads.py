@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bareclip.bench import machine
 from bareclip.bundle import Bundle
-from bareclip.image_input import image_files
-from bareclip.threads import default_threads
+from bareclip.images.inputs import image_files
+from bareclip.inference.threads import default_threads
+from bareclip.measure.speed import machine
 
 CHILD = """
 import sys, time
@@ -34,8 +34,8 @@ clip = bareclip.load(
 pixels = drawn_pixels(clip.bundle.image_recipe().size, 8)
 [text] = unlike_texts(1)
 works = {
-    "one image": (4, lambda: [clip.embed_pixels(pixels[:1]) for _ in range(4)]),
-    "8 images, each": (8, lambda: clip.embed_pixels(pixels)),
+    "one image": (4, lambda: [clip.images.embed_pixels(pixels[:1]) for _ in range(4)]),
+    "8 images, each": (8, lambda: clip.images.embed_pixels(pixels)),
     "photos from disk, each": (len(photos), lambda: clip.embed_images(photos)),
     "one text": (8, lambda: [clip.embed_texts([text]) for _ in range(8)]),
 }

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import seeded_open_clip, seeded_siglip
-from benchmarks.seeded import write_checkpoint
 
 import bareclip
 from bareclip_export.export import export
 from bareclip_export.layouts import open_clip_siglip
+from tests.seeded import open_clip, siglip
+from tests.seeded.clip import write_checkpoint
 
 from .variants import VARIANTS
 
-OPEN_CLIP = [name for name in seeded_open_clip.CONFIGS if name.startswith("tiny")]
+OPEN_CLIP = [name for name in open_clip.CONFIGS if name.startswith("tiny")]
 # Small ones of every family but CLIP in Hugging Face's layout, which VARIANTS has.
 FAMILIES = [*OPEN_CLIP, "siglip"]
 
@@ -76,8 +76,8 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def family_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("families")
-    made = {name: seeded_open_clip.write_checkpoint(root / name, name) for name in OPEN_CLIP}
-    return made | {"siglip": seeded_siglip.write_checkpoint(root / "siglip")}
+    made = {name: open_clip.write_checkpoint(root / name, name) for name in OPEN_CLIP}
+    return made | {"siglip": siglip.write_checkpoint(root / "siglip")}
 
 
 @pytest.fixture(scope="session")

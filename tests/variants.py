@@ -1,9 +1,10 @@
 """The small checkpoints that tests convert, and the inputs they are asked about."""
 
 import numpy as np
-from benchmarks.seeded import SIZES, Sizes, Tower
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from tests.seeded.clip import SIZES, Sizes, Tower
 
 # Between them: both activations, both end-token rules, patches that do and do not fill
 # the image, head widths that are and are not a power of four, one block and several.

@@ -7,7 +7,7 @@ import numpy as np
 from peer import BATCH, Peer, Settings, Vectors, several
 
 import bareclip
-from bareclip.preprocess import pixels
+from bareclip.images.pixels import pixels
 
 
 class Bareclip(Peer):
@@ -31,7 +31,7 @@ class Bareclip(Peer):
         return [np.stack(part) for part in several(rows, BATCH)]
 
     def encode(self, batches: Any) -> Vectors:
-        return np.concatenate([self.clip.embed_pixels(batch) for batch in batches])
+        return np.concatenate([self.clip.images.embed_pixels(batch) for batch in batches])
 
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return self.clip.embed_images([Path(path) for path in paths])

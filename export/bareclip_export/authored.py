@@ -10,10 +10,10 @@ from .graph import ids_input, pixels_input, write_graph
 from .layouts import read_model
 from .layouts.model import Model
 from .route import Conversion, Text
-from .towers import weights
 from .towers.modified_resnet import ModifiedResNet
 from .towers.text_transformer import TextTransformer
 from .towers.vision_transformer import VisionTransformer
+from .towers.weights import ModifiedResNetWeights, VisionTransformerWeights
 
 
 def convert(checkpoint: Checkpoint) -> Conversion:
@@ -57,8 +57,8 @@ def _writers(model: Model) -> dict[str, Callable[[Path], None]]:
 
 
 def _vision(
-    tower: weights.VisionTransformer | weights.ModifiedResNet, recipe: ImageRecipe
+    tower: VisionTransformerWeights | ModifiedResNetWeights, recipe: ImageRecipe
 ) -> VisionTransformer | ModifiedResNet:
-    if isinstance(tower, weights.ModifiedResNet):
+    if isinstance(tower, ModifiedResNetWeights):
         return ModifiedResNet(tower, recipe)
     return VisionTransformer(tower, recipe)

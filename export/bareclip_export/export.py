@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-from numpy.typing import NDArray
+from typing import Literal
 
 from bareclip import __version__
 from bareclip.bundle import (
@@ -17,25 +15,26 @@ from bareclip.bundle import (
     TOKENIZER,
     TOWERS,
     Bundle,
+    Parity,
     Source,
     TowerFiles,
     file_record,
 )
-from bareclip.fidelity import BASE
-from bareclip.tokenizer import Tokenizer
+from bareclip.encoders import ImageEncoder, Options, TextEncoder
+from bareclip.measure.fidelity import BASE
 
 from . import authored, ready_made
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .files import VARIANTS, graph_file
 from .graph import file_records
+from .parity import check_images, check_texts
 from .precisions.add import add
 from .precisions.data import Data
 from .precisions.quantize import Precisions, quantize
 from .route import OLDEST, Conversion
 from .scratch import scratch_folder
 from .text_recipe import save_tokenizer
-from .verify import sample_ids, sample_pixels, verify
 
 Route = Literal["authored", "optimum"]
 
@@ -133,23 +132,17 @@ def _write(
     """Writes and verifies all towers in float32, and the manifest."""
     (folder / BASE).mkdir()
     towers: dict[str, TowerFiles] = {}
-    pad_id = conversion.text.recipe.pad_id if conversion.text else 0
-    for tower, batches in _samples(conversion).items():
+    for tower, write in conversion.write.items():
         graph = folder / BASE / f"{tower}.onnx"
         report(f"writing the {tower} tower")
-        conversion.write[tower](graph)
-        report(f"verifying it against {conversion.reference_name}")
-        parity = verify(
-            graph, batches, conversion.reference[tower], conversion.reference_name, pad_id
-        )
-        report(f"largest difference {parity.max_difference:.1e}")
+        write(graph)
         towers[tower] = TowerFiles(
             graph=f"{BASE}/{graph.name}",
             recipe="float32",
             onnxruntime=conversion.onnxruntime.get(tower, OLDEST),
             inputs=("pixels",) if tower == "vision" else ("ids",),
             files=file_records(graph, folder),
-            parity=parity,
+            parity=None,
         )
     if conversion.text is not None:
         save_tokenizer(conversion.text.tokenizer, folder / TOKENIZER)
@@ -173,17 +166,31 @@ def _write(
         folder=folder,
     )
     bundle.write()
+    # As its users will read it.
+    bundle = Bundle.read(folder)
+    checked = {
+        tower: replace(files, parity=_parity(tower, bundle, conversion, report))
+        for tower, files in towers.items()
+    }
+    bundle = replace(bundle, precisions={BASE: checked})
+    bundle.write()
     return bundle
 
 
-def _samples(conversion: Conversion) -> dict[str, list[NDArray[Any]]]:
-    """What each of its towers is verified on, in batches."""
-    samples: dict[str, list[NDArray[Any]]] = {}
-    if conversion.image is not None:
-        samples["vision"] = [*sample_pixels(conversion.image.size)]
-    if (text := conversion.text) is not None:
-        samples["text"] = [*sample_ids(Tokenizer(text.tokenizer, text.recipe), text.vocabulary)]
-    return samples
+def _parity(
+    tower: str, bundle: Bundle, conversion: Conversion, report: Callable[[str], None]
+) -> Parity:
+    """Holds a tower to its checkpoint."""
+    name, reference = conversion.reference_name, conversion.reference[tower]
+    report(f"verifying the {tower} tower against {name}")
+    options = Options(device="cpu", cache=False)
+    if tower == "vision":
+        parity = check_images(ImageEncoder(bundle, options), reference, name)
+    else:
+        vocabulary = conversion.text.vocabulary if conversion.text else 0
+        parity = check_texts(TextEncoder(bundle, options), vocabulary, reference, name)
+    report(f"largest difference {parity.max_difference:.1e}")
+    return parity
 
 
 def _drop(bundle: Bundle, precision: str) -> None:

@@ -13,7 +13,7 @@ from onnxscript import GraphBuilder
 from onnxscript.nn import Module
 
 from bareclip.bundle import FileRecord, file_record
-from bareclip.cuda import NO_CAPTURE
+from bareclip.inference.cuda import NO_CAPTURE
 
 OPSET = 18
 IR_VERSION = 8

@@ -10,9 +10,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bareclip.bundle import ImageRecipe, TextRecipe
-from bareclip.installation import import_onnxruntime
-from bareclip.session import Device, make_session
-from bareclip.threads import Threads
+from bareclip.inference.device import Device
+from bareclip.inference.installation import import_onnxruntime
+from bareclip.inference.session import make_session
+from bareclip.inference.threads import Threads
 
 from .errors import CheckpointError
 from .graph import OUTPUT, ids_input, pixels_input, save

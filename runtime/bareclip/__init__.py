@@ -1,8 +1,11 @@
 """CLIP without PyTorch: image and text embeddings on ONNX Runtime, NumPy and Pillow."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .bundle import Bundle
 from .clip import Classifier, Clip, load
+from .encoders import ImageEncoder, TextEncoder
 from .errors import (
     BareclipError,
     BundleError,
@@ -12,26 +15,37 @@ from .errors import (
     TextError,
     VectorError,
 )
-from .results import Failure, Hit, IndexHit, PartialEmbeddings
-from .zero_shot import Prediction
+from .images.inputs import ImageInput
+from .images.pixels import Reading
+from .types import Failure, Hit, IndexHit, PartialEmbeddings, Prediction
 
 if TYPE_CHECKING:
-    from .index import Index
+    from .index import FileFailure, Fingerprint, Index, IndexStatus, SyncProgress, SyncReport
 
 __all__ = [
     "BareclipError",
+    "Bundle",
     "BundleError",
     "Classifier",
     "Clip",
     "DeviceError",
     "Failure",
+    "FileFailure",
+    "Fingerprint",
     "Hit",
+    "ImageEncoder",
     "ImageError",
+    "ImageInput",
     "Index",
     "IndexHit",
+    "IndexStatus",
     "PartialEmbeddings",
     "Prediction",
+    "Reading",
     "StoreError",
+    "SyncProgress",
+    "SyncReport",
+    "TextEncoder",
     "TextError",
     "VectorError",
     "__version__",
@@ -40,11 +54,11 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+# The photo index brings SQLite along, so it is imported when it is first asked for.
+_OF_THE_INDEX = {"FileFailure", "Fingerprint", "Index", "IndexStatus", "SyncProgress", "SyncReport"}
+
 
 def __getattr__(name: str) -> Any:
-    """The photo index, which brings SQLite along, when it is first asked for."""
-    if name == "Index":
-        from .index import Index
-
-        return Index
+    if name in _OF_THE_INDEX:
+        return getattr(import_module(".index", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,55 +1,34 @@
 """Clip: a loaded bundle that embeds images and texts and scores them."""
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import similarity as scoring
-from .bundle import TOKENIZER, Bundle
-from .errors import BareclipError, DeviceError, ImageError, TextError, VectorError
-from .image_input import ImageInput, describe, is_one_image
-from .preprocess import Reading, pixels_ahead
-from .results import Failure, Hit, Item, PartialEmbeddings
-from .session import Device, ProviderOption, Tower
-from .threads import Threads, default_threads
-from .tokenizer import Tokenizer
-from .towers import load_towers
-from .zero_shot import Ensemble, LabelMatrix, Prediction, label_matrix, ranked
-
-Vectors = NDArray[np.float32]
-
-DEMO = Path(__file__).parent / "demo"
-
-IMAGE_BATCH = 8
-# What is left of a batch of texts once what they have in common is computed once.
-TEXT_BATCH, TEXT_ROWS = 256, 512
-# A GPU wants more work at once than a CPU: a guess that no GPU has judged yet.
-CUDA_IMAGE_BATCH = 64
-CUDA_TEXT_BATCH = 256
-MAX_THREADS = 1024
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a bundle is loaded; see ``load``."""
-
-    precision: str | Mapping[str, str] = "auto"
-    device: str = "auto"
-    threads: int | None = None
-    reading: Reading = "as_seen"
-    cache: bool = True
-    provider_options: Mapping[str, ProviderOption] | None = None
-    spinning: bool = False
+from .bundle import TOWERS, Bundle
+from .bundle.locate import find_bundle
+from .encoders import ImageEncoder, Options, TextEncoder
+from .errors import BareclipError, BundleError, VectorError
+from .images.inputs import ImageInput, is_one_image
+from .images.pixels import Reading
+from .inference.device import ProviderOption
+from .inference.installation import import_onnxruntime
+from .scoring.nearest import corpus_rows, nearest
+from .scoring.vectors import checked_rows, cosine, unit_rows
+from .scoring.zero_shot import Ensemble, LabelMatrix, label_matrix, probabilities, ranked
+from .texts.prompts import Template
+from .types import Hit, Item, PartialEmbeddings, Prediction, Vectors
 
 
 def load(
     bundle: str | os.PathLike[str] | None = None,
+    *,
+    towers: Iterable[str] = TOWERS,
+    preload: bool = False,
     precision: str | Mapping[str, str] = "auto",
     device: str = "auto",
     threads: int | None = None,
@@ -58,14 +37,18 @@ def load(
     provider_options: Mapping[str, ProviderOption] | None = None,
     spinning: bool = False,
 ) -> "Clip":
-    """Loads a bundle.
+    """Loads a bundle; each tower when it is first asked for.
 
     Args:
-        bundle: The folder that ``bareclip export`` made; None is the demo model, which
+        bundle: The folder that ``bareclip export`` made, or the Hub's name of one,
+            ``"owner/name"`` or ``"owner/name@revision"``; None is the demo model, which
             knows drawn pictures and no photos.
+        towers: Those that may be asked for, of ``"vision"`` and ``"text"``; of a bundle with
+            one tower it has that one.
+        preload: Load all of them now, as a service wants it, rather than at the first answer.
         precision: One the bundle has: ``"fp32"``, ``"int8"``, ``"int4"``, ``"fp16"``; or one
-            a tower, as in ``{"vision": "int8", "text": "fp32"}``. ``"auto"``, and a tower that
-            is left out, is fp16 on CUDA where the bundle has it, else fp32, else what the
+            per tower, as in ``{"vision": "int8", "text": "fp32"}``. ``"auto"``, and a tower
+            that is left out, is fp16 on CUDA where the bundle has it, else fp32, else what the
             bundle has.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"cuda:N,M"`` to share the work of
             several GPUs, an error where it cannot be had; ``"auto"`` takes CUDA if it is
@@ -83,79 +66,125 @@ def load(
             docs/performance.md.
 
     Raises:
-        BundleError: No bundle there, damaged, or without that precision.
+        BundleError: No bundle there, damaged, or without that precision or tower.
         DeviceError: No ONNX Runtime, not on that device, options that it does not take, or
             a precision that does not run there: fp16 on the CPU, int8 on CUDA.
+
+    Example:
+        >>> with bareclip.load() as clip:
+        ...     clip.embed_texts(["a cat", "a dog"]).shape
+        (2, 128)
     """
-    # Not expanduser(), which raises where there is no such user.
-    folder = DEMO if bundle is None else Path(os.path.expanduser(bundle)).absolute()  # noqa: PTH111
-    options = Options(precision, device, threads, reading, cache, provider_options, spinning)
-    return Clip.load(folder, options)
+    options = Options(
+        precision=precision,
+        device=device,
+        threads=threads,
+        reading=reading,
+        cache=cache,
+        provider_options=provider_options,
+        spinning=spinning,
+    )
+    clip = Clip(Bundle.read(find_bundle(bundle)), options, towers)
+    if preload:
+        clip.preload()
+    return clip
 
 
 class Clip:
     """A model that is ready to answer. May be used by many threads at once.
 
-    It can be pickled when it came from ``load``: the copy loads the same bundle again.
+    It can be pickled: the copy loads the same bundle again. ``close`` it, or use it in a
+    ``with``, to give its memory back before Python would.
 
     Attributes:
         bundle: The bundle's manifest.
-        precision: tower -> the precision it runs at.
-        device: ``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``: where the towers run.
         threads: For one operator, and for decoding.
+
+    Example:
+        >>> clip = bareclip.load()
+        >>> clip.classify(photos, ["cat", "dog"], top=1)[0][0].label
+        'cat'
     """
 
     def __init__(
-        self,
-        bundle: Bundle,
-        vision: Tower | None,
-        text: Tower | None,
-        tokenizer: Tokenizer | None,
-        precision: dict[str, str],
-        threads: int,
-        options: Options,
+        self, bundle: Bundle, options: Options | None = None, towers: Iterable[str] = TOWERS
     ) -> None:
+        """Takes a bundle that was read; raises what ``load`` raises."""
         self.bundle = bundle
-        self.precision = precision
-        self.threads = threads
-        self._vision = vision
-        self._text = text
-        self._tokenizer = tokenizer
-        self._options = options
-
-    @classmethod
-    def load(cls, folder: Path, options: Options) -> "Clip":
-        """Loads the bundle at ``folder``; raises what ``load`` raises."""
-        bundle = Bundle.read(folder)
-        threads = default_threads() if options.threads is None else options.threads
-        # ONNX Runtime starts as many as it is told, were it a hundred thousand.
-        if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
-            raise BareclipError(f"threads is {threads!r}; it must be 1 to {MAX_THREADS}, or None")
-        device = Device.parse(options.device, options.provider_options)
-        wanted = options.precision, Threads(threads, options.spinning), options.cache
-        try:
-            precision, towers = load_towers(bundle, device, *wanted)
-        except DeviceError as error:
-            if device.required or not device.on_cuda:
-                raise
-            warnings.warn(f"{error}: this Clip runs on the CPU", RuntimeWarning, stacklevel=3)
-            cpu = Device("cpu", required=False)
-            precision, towers = load_towers(bundle, cpu, *wanted)
-        vision, text, tokenizer = towers.get("vision"), towers.get("text"), None
-        if bundle.text is not None:
-            tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, bundle.text)
-        return cls(bundle, vision, text, tokenizer, precision, threads, options)
+        self._options = options or Options()
+        self._towers = _checked_towers(towers, bundle)
+        self._images = ImageEncoder(bundle, self._options) if "vision" in self._towers else None
+        self._texts = TextEncoder(bundle, self._options) if "text" in self._towers else None
+        self.threads = self._encoders[0].threads
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Clip.load, (self.bundle.folder, self._options)
+        return _load_again, (self.bundle.folder, self._options, self._towers)
 
     def __repr__(self) -> str:
-        return f"Clip({str(self.bundle.folder)!r}, device={self.device!r}, threads={self.threads})"
+        places = "/".join(dict.fromkeys(self.precision.values()))
+        return f"Clip({str(self.bundle.folder)!r}, {places}, threads={self.threads})"
+
+    def __enter__(self) -> "Clip":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives memory and threads back; after that it answers nothing."""
+        for encoder in self._encoders:
+            encoder.close()
+
+    def preload(self) -> None:
+        """Loads all its towers now, at once; raises what ``load`` raises.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> clip.preload()  # before a service says that it is ready
+        """
+        if self._encoders[0].on_cuda:
+            for encoder in self._encoders:
+                encoder.preload()
+            return
+        import_onnxruntime()  # not in two threads at once
+        with ThreadPoolExecutor(len(self._encoders)) as pool:
+            for done in [pool.submit(encoder.preload) for encoder in self._encoders]:
+                done.result()
+
+    @property
+    def images(self) -> ImageEncoder:
+        """What embeds images, also one after another: ``clip.images.stream(photos)``.
+
+        Raises:
+            BundleError: There is no vision tower, or it was not asked for.
+        """
+        if self._images is None:
+            self.bundle.image_recipe()
+            raise _not_asked_for("vision", "images")
+        return self._images
+
+    @property
+    def texts(self) -> TextEncoder:
+        """What embeds texts, also one after another: ``clip.texts.stream(lines)``.
+
+        Raises:
+            BundleError: There is no text tower, or it was not asked for.
+        """
+        if self._texts is None:
+            self.bundle.text_recipe()
+            raise _not_asked_for("text", "texts")
+        return self._texts
 
     @property
     def device(self) -> str:
-        [first, *_] = (tower for tower in (self._vision, self._text) if tower is not None)
-        return first.device
+        """``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``: where the towers run."""
+        return self._encoders[0].device
+
+    @property
+    def precision(self) -> dict[str, str]:
+        """Tower -> the precision it runs at."""
+        names = zip(self._towers, self._encoders, strict=True)
+        return {name: encoder.precision for name, encoder in names}
 
     @property
     def reading(self) -> Reading:
@@ -163,8 +192,8 @@ class Clip:
         return self._options.reading
 
     @property
-    def _on_cuda(self) -> bool:
-        return self.device != "cpu"
+    def _encoders(self) -> list[ImageEncoder | TextEncoder]:
+        return [encoder for encoder in (self._images, self._texts) if encoder is not None]
 
     @overload
     def embed_images(
@@ -179,9 +208,11 @@ class Clip:
     ) -> Vectors | PartialEmbeddings:
         """Embeds images, decoding the next ones while the model works on these.
 
+        The short way; ``clip.images`` has batch sizes, other types and streams.
+
         Args:
             images: N paths, bytes of files, binary files, PIL images or uint8 arrays
-                (H, W, 3) or (H, W), in any mixture.
+                (H, W, 3) or (H, W), in any mixture; any iterable.
             on_error: ``"raise"`` stops at the first image that cannot be read;
                 ``"skip"`` returns what worked and the list of what did not.
 
@@ -192,57 +223,21 @@ class Clip:
         Raises:
             ImageError: An image cannot be read; the message names it.
             BundleError: The bundle has no vision tower.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> clip.embed_images(photos).shape
+            (2, 128)
         """
-        recipe = self.bundle.image_recipe()
-        if on_error not in ("raise", "skip"):
-            raise BareclipError(f"on_error {on_error!r} is unknown; it is 'raise' or 'skip'")
-        if is_one_image(images):
-            raise ImageError(
-                f"images must be a list; for one image, here {describe(images)}, pass [image]"
-            )
-        kept: list[int] = []
-        failures: list[Failure] = []
-        size = CUDA_IMAGE_BATCH if self._on_cuda else IMAGE_BATCH
-        reading = self._options.reading
-
-        def batches() -> Iterator[NDArray[np.uint8]]:
-            batch: list[NDArray[np.uint8]] = []
-            read = pixels_ahead(images, recipe, reading, self.threads, 2 * size)
-            for index, (image, decoded) in enumerate(read):
-                if isinstance(decoded, ImageError):
-                    if on_error == "raise":
-                        raise decoded
-                    failures.append(Failure(index, describe(image), str(decoded)))
-                    continue
-                kept.append(index)
-                batch.append(decoded)
-                if len(batch) == size:
-                    yield np.stack(batch)
-                    batch.clear()
-            if batch:
-                yield np.stack(batch)
-
-        none = np.empty((0, self.bundle.embedding_dim), np.float32)
-        vectors = np.concatenate([none, *cast(Tower, self._vision).map(batches())])
-        return vectors if on_error == "raise" else PartialEmbeddings(vectors, kept, failures)
-
-    def embed_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
-        """Embeds one batch of pictures that are pixels already, by the bundle's recipe.
-
-        Args:
-            pixels: (N, size, size, 3) RGB.
-
-        Returns:
-            (N, D) float32, unit rows.
-        """
-        self.bundle.image_recipe()  # or it has no vision tower
-        return cast(Tower, self._vision).run(pixels)
+        return self.images.embed(images, on_error=on_error)
 
     def embed_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Vectors:
         """Embeds texts; short ones do not pay for long ones.
 
+        The short way; ``clip.texts`` has batch sizes, other types and streams.
+
         Args:
-            texts: N strings.
+            texts: N strings; any iterable.
             truncate: Cut texts at the model's context length, keeping the end token;
                 False makes them an error.
 
@@ -252,67 +247,101 @@ class Clip:
         Raises:
             TextError: Something is not a string, or too long with ``truncate=False``.
             BundleError: The bundle has no text tower.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> clip.embed_texts(["a cat", "a dog"]).shape
+            (2, 128)
         """
-        self.bundle.text_recipe()
-        tower, tokenizer = cast(Tower, self._text), cast(Tokenizer, self._tokenizer)
-        if isinstance(texts, str):
-            raise TextError(f"texts must be a list; for one text pass [{texts!r}]")
-        ids = tokenizer.encode(list(texts), truncate)
-        vectors = np.empty((len(ids), self.bundle.embedding_dim), np.float32)
-        limits = (CUDA_TEXT_BATCH, None) if self._on_cuda else (TEXT_BATCH, TEXT_ROWS)
-        batches = [*tokenizer.batches(ids, *limits)]
-        answers = tower.map(batch for _, batch in batches)
-        for (places, _), rows in zip(batches, answers, strict=True):
-            vectors[places] = rows
-        return vectors
+        return self.texts.embed(texts, truncate=truncate)
 
     def similarity(self, left: ArrayLike, right: ArrayLike) -> Vectors:
         """Cosine similarity of every row with every row.
 
         Args:
-            left: (N, D) vectors of images or texts.
+            left: (N, D) vectors of images or texts, of any length.
             right: (M, D) vectors of images or texts.
 
         Returns:
             (N, M), within [-1, 1].
 
         Raises:
-            VectorError: The widths differ.
+            VectorError: Not rows, of different widths, or not finite.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> images, texts = clip.embed_images(photos), clip.embed_texts(["a cat", "a dog"])
+            >>> clip.similarity(images, texts).argmax(axis=1)
+            array([0, 1])
         """
-        return scoring.cosine(left, right).astype(np.float32)
+        rows = checked_rows(left, "left vectors"), checked_rows(right, "right vectors")
+        return cosine(*rows).astype(np.float32)
+
+    def probabilities(self, images: ArrayLike, texts: ArrayLike) -> NDArray[np.floating[Any]]:
+        """How probable the model finds each text for each image, from their vectors.
+
+        Args:
+            images: (N, D) vectors.
+            texts: (M, D) vectors of whole prompts.
+
+        Returns:
+            (N, M). Rows sum to one where the model was trained with a softmax, as CLIP; a
+            SigLIP judges each pair alone.
+
+        Raises:
+            VectorError: Not rows of this model's width, not finite, or zero.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> texts = clip.embed_texts(["a photo of a cat", "a photo of a dog"])
+            >>> clip.probabilities(clip.embed_images(photos), texts).shape
+            (2, 2)
+        """
+        width, scoring = self.bundle.embedding_dim, self.bundle.scoring
+        rows = unit_rows(images, "image vectors", width), unit_rows(texts, "text vectors", width)
+        return probabilities(*rows, scoring)
 
     def classifier(
         self,
-        labels: Sequence[str],
-        templates: str | Sequence[str] = "plain",
+        labels: Iterable[str],
+        *,
+        templates: str | Template | Iterable[Template] = "plain",
         ensemble: Ensemble = "embedding",
     ) -> "Classifier":
         """Embeds labels once, to classify many images with.
 
         Args:
-            labels: Distinct names.
+            labels: Names; one that is given twice is two columns, and a warning.
             templates: ``"plain"`` ("a photo of a {}"), ``"five"``, ``"imagenet"``
-                (OpenAI's 80), one template of your own, or several.
+                (OpenAI's 80), one template of your own, or several; a template is a string
+                or a function from a label to a prompt.
             ensemble: ``"embedding"`` averages a label's vectors, ``"probability"``
                 averages its probabilities.
 
         Raises:
             TextError: Labels, templates or ensemble that cannot be used.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> classifier = clip.classifier(["cat", "dog"], templates="five")
+            >>> [best[0].label for best in classifier.classify(photos, top=1)]
+            ['cat', 'dog']
         """
         return Classifier(self, label_matrix(labels, templates, ensemble, self.embed_texts))
 
     def classify(
         self,
-        images: ImageInput | Sequence[ImageInput],
-        labels: Sequence[str],
-        templates: str | Sequence[str] = "plain",
+        images: ImageInput | Iterable[ImageInput],
+        labels: Iterable[str],
+        *,
+        templates: str | Template | Iterable[Template] = "plain",
         ensemble: Ensemble = "embedding",
         top: int | None = None,
     ) -> list[list[Prediction]]:
         """Zero-shot classification; ``classifier`` does it for many images in turn.
 
         Args:
-            images: One image, or a list of them.
+            images: One image, or several.
             labels, templates, ensemble: As for ``classifier``.
             top: Only the most probable; None gives all.
 
@@ -321,23 +350,34 @@ class Clip:
 
         Raises:
             ImageError, TextError: As for ``embed_images`` and ``classifier``.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> clip.classify(photos[0], ["cat", "dog"])[0][0].label
+            'cat'
         """
-        return self.classifier(labels, templates, ensemble).classify(images, top)
+        if not any(encoder.loaded for encoder in self._encoders):
+            self.preload()  # both at once, since both are needed
+        chosen = self.classifier(labels, templates=templates, ensemble=ensemble)
+        return chosen.classify(images, top=top)
 
     def search(
         self,
-        query: str | ImageInput,
         vectors: ArrayLike,
-        items: Sequence[Item],
+        items: Iterable[Item],
+        *,
+        text: str | None = None,
+        image: ImageInput | None = None,
         k: int = 10,
     ) -> list[Hit[Item]]:
-        """The items whose vectors are most similar to a text or an image.
+        """The items whose vectors are most similar to a text or to an image.
 
         Args:
-            query: A string is a text; an image is a ``Path``, bytes, a binary file, a
-                PIL image or an array.
-            vectors: (M, D), one row an item.
+            vectors: (M, D), a row per item. A float32 array of unit rows, as ``embed_images``
+                gives it, is looked through when it is first given and used as it is from then
+                on; others are brought to that at every call.
             items: M of anything: names, paths, records.
+            text, image: What is looked for: one of the two.
             k: How many to return at most.
 
         Returns:
@@ -345,42 +385,87 @@ class Clip:
 
         Raises:
             VectorError: Not a vector of this model for each item, or ``k`` is negative.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> vectors = clip.embed_images(photos)
+            >>> clip.search(vectors, ["cat.png", "dog.png"], text="a dog", k=1)[0].item
+            'dog.png'
         """
-        rows = np.asarray(vectors)
-        if rows.shape != (len(items), self.bundle.embedding_dim):
-            raise VectorError(
-                f"search needs a vector of width {self.bundle.embedding_dim} for each item: "
-                f"vectors are {rows.shape}, items {len(items)}"
-            )
-        text = isinstance(query, str)
-        wanted = self.embed_texts([query]) if text else self.embed_images([query])  # type: ignore[list-item]
-        scores = scoring.cosine(wanted, rows)[0]
-        return [Hit(items[i], float(scores[i])) for i in scoring.top_k(scores, k)]
+        if (text is None) == (image is None):
+            raise BareclipError("search wants one of text= and image=, such as text='a sunset'")
+        if type(k) is not int or k < 0:
+            raise VectorError(f"k is {k!r}; it must be 0 or more")
+        rows, names = corpus_rows(vectors, self.bundle.embedding_dim), list(items)
+        if len(rows) != len(names):
+            raise VectorError(f"{len(rows)} vectors and {len(names)} items; give one of each")
+        wanted = self.embed_images([image]) if image is not None else self.embed_texts([str(text)])
+        [(places, scores)] = nearest([rows], wanted, k)
+        return [Hit(names[i], float(score)) for i, score in zip(places, scores, strict=True)]
 
 
 class Classifier:
-    """Labels embedded once; made by ``Clip.classifier``."""
+    """Labels embedded once; made by ``Clip.classifier``.
+
+    Attributes:
+        labels: A column of ``probabilities`` each.
+    """
 
     def __init__(self, clip: Clip, matrix: LabelMatrix) -> None:
         self.labels = matrix.labels
         self._clip = clip
         self._matrix = matrix
 
-    def probabilities(self, images: Vectors) -> NDArray[np.floating[Any]]:
+    def probabilities(self, images: ArrayLike) -> NDArray[np.floating[Any]]:
         """Probabilities from image vectors.
 
         Args:
-            images: (N, D) unit rows, as ``embed_images`` gives them.
+            images: (N, D), as ``embed_images`` gives them.
 
         Returns:
             (N, L), columns in the order of ``labels``.
+
+        Raises:
+            VectorError: Not rows of this model's width, not finite, or zero.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> classifier = clip.classifier(["cat", "dog"])
+            >>> classifier.probabilities(clip.embed_images(photos)).argmax(axis=1)
+            array([0, 1])
         """
-        return self._matrix.probabilities(images, self._clip.bundle.scoring)
+        bundle = self._clip.bundle
+        rows = unit_rows(images, "image vectors", bundle.embedding_dim)
+        return self._matrix.probabilities(rows, bundle.scoring)
 
     def classify(
-        self, images: ImageInput | Sequence[ImageInput], top: int | None = None
+        self, images: ImageInput | Iterable[ImageInput], *, top: int | None = None
     ) -> list[list[Prediction]]:
         """As ``Clip.classify``."""
-        several = images if isinstance(images, (list, tuple)) else [cast(ImageInput, images)]
-        probabilities = self.probabilities(self._clip.embed_images(several))
-        return [ranked(self.labels, row, top) for row in probabilities]
+        several: Any = [images] if is_one_image(images) else images
+        found = self.probabilities(self._clip.embed_images(several))
+        return [ranked(self.labels, row, top) for row in found]
+
+
+def _load_again(folder: Path, options: Options, towers: tuple[str, ...]) -> Clip:
+    return Clip(Bundle.read(folder), options, towers)
+
+
+def _checked_towers(towers: Iterable[str], bundle: Bundle) -> tuple[str, ...]:
+    wanted = (towers,) if isinstance(towers, str) else tuple(towers)
+    if not wanted or not set(wanted) <= set(TOWERS):
+        raise BareclipError(f"towers are {wanted!r}; they are some of {', '.join(TOWERS)}")
+    found = tuple(name for name in bundle.towers if name in wanted)
+    if not found:
+        raise BundleError(
+            f"{bundle.folder} has a {bundle.towers[0]} tower only, and {wanted[0]} was asked for; "
+            "use a bundle of the whole model"
+        )
+    return found
+
+
+def _not_asked_for(tower: str, what: str) -> BundleError:
+    return BundleError(
+        f"this Clip was loaded without its {tower} tower, so it embeds no {what}; "
+        f"load it with that: bareclip.load(..., towers=({tower!r},)), or without towers="
+    )

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Files: written whole or not at all, read by lines; their names as they can be shown."""
 
 import os
 import secrets
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import TextError
 
 
 @contextmanager
@@ -25,3 +27,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, stripped; empty ones do not count.
+
+    Raises:
+        TextError: The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"cannot read {path}: {error}; it must be UTF-8 text") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def printable(name: str) -> str:
+    """A path or an id as it can be shown: no control characters, no bytes that are not UTF-8."""
+    text = os.fsencode(name).decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )

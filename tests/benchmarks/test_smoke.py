@@ -73,7 +73,7 @@ def test_comparison_cold_start_roofline_and_their_page(
 
 
 def test_products_are_those_that_are_executed(bundle: Path, tmp_path: Path) -> None:
-    from bareclip.samples import drawn_pixels
+    from bareclip.measure.samples import drawn_pixels
 
     graph = bundle / "fp32" / "vision.onnx"
     shapes = roofline.executed(graph, drawn_pixels(32, 4), tmp_path)

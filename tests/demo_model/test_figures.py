@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import bareclip
-from bareclip.templates import FIVE, PLAIN
+from bareclip.texts.prompts import FIVE, PLAIN
 from demo_model import evaluate as evaluation
 from demo_model import splits
 from demo_model.compose import SpriteBook

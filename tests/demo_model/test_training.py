@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bareclip import similarity
+from bareclip.scoring import vectors as similarity
 from demo_model import splits, train
 from demo_model.combinations import counted_shapes
 from demo_model.compose import Painter, SpriteBook

@@ -6,7 +6,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from benchmarks.seeded import write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 import bareclip
@@ -14,6 +13,7 @@ from bareclip.bundle import Bundle
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.errors import CheckpointError
 from bareclip_export.export import export
+from tests.seeded.clip import write_checkpoint
 from tests.torch_zip import write_torch_zip
 from tests.variants import TEXTS, batch
 

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import seeded_siglip
-from benchmarks.seeded_open_clip import write_checkpoint
 
 import bareclip
 from bareclip.bundle import Bundle
@@ -16,6 +14,8 @@ from bareclip_export.towers.attention_pooling import AttentionPooling
 from bareclip_export.towers.modified_resnet import Convolution
 from bareclip_export.towers.vision_transformer import VisionTransformer, _Average
 from tests.conftest import FAMILIES
+from tests.seeded import siglip
+from tests.seeded.open_clip import write_checkpoint
 from tests.variants import TEXTS, batch
 
 
@@ -51,7 +51,7 @@ def test_sigmoid_scoring_has_the_checkpoints_bias(families: dict[str, Path]) -> 
         images = clip.embed_images(list(batch(32, 3)))
         cosines = (images @ clip.embed_texts(labels).T).astype(np.float64)
         wanted = 1 / (1 + np.exp(10 - 100 * cosines))
-        found = clip.classifier(labels, "{}").probabilities(images)
+        found = clip.classifier(labels, templates="{}").probabilities(images)
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -59,7 +59,7 @@ def test_a_text_of_fixed_length_is_filled_up_and_its_end_kept(families: dict[str
     clip = bareclip.load(families["siglip"])
     recipe = clip.bundle.text_recipe()
     assert (recipe.fixed_length, recipe.context_length, recipe.pad_id) == (True, 16, 1)
-    tokenizer = clip._tokenizer
+    tokenizer = clip.texts.tokenizer
     assert tokenizer is not None
     ids = tokenizer.encode(["", "a cat", "cat " * 60], truncate=True)
     [(_, rows)] = tokenizer.batches(ids, 8)
@@ -133,7 +133,7 @@ def test_a_folded_mean_would_be_wrong_at_the_border(
 def test_openclips_folder_wins_over_the_one_converted_from_it(tmp_path: Path) -> None:
     """As LAION's repositories have both, and the weights of each."""
     folder = write_checkpoint(tmp_path / "both")
-    seeded_siglip.write_checkpoint(tmp_path / "other")
+    siglip.write_checkpoint(tmp_path / "other")
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "other" / name).rename(folder / name)
     assert export(str(folder), tmp_path / "a").source.architecture == "open_clip VisionTransformer"

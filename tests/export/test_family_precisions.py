@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 import bareclip
 from bareclip.bundle import Bundle
-from bareclip.fidelity import LARGEST_BATCH_DIFFERENCE
+from bareclip.measure.fidelity import LARGEST_BATCH_DIFFERENCE
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
 from tests.conftest import FAMILIES

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from benchmarks import seeded_open_clip
 
 from bareclip.bundle import Bundle
 from tests.export.test_ready_made import set_weights_apart, write_text, write_vision
 from tests.runtime.test_cli import run
+from tests.seeded import open_clip
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "fedcba9876543210fedcba9876543210fedcba98"
@@ -221,7 +221,7 @@ def fetched() -> set[str]:
 def test_of_a_repository_in_both_layouts_one_form_of_the_weights_is_downloaded(
     hub: dict[str, str], tmp_path: Path
 ) -> None:
-    seeded_open_clip.write_checkpoint(_Hub.folders[COMMIT])
+    open_clip.write_checkpoint(_Hub.folders[COMMIT])
     (_Hub.folders[COMMIT] / "open_clip_pytorch_model.bin").write_bytes(b"not wanted")
     run("export", REPO, "-o", tmp_path / "bundle", **hub)
     made = Bundle.read(tmp_path / "bundle")

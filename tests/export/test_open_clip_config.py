@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.seeded import make_tokenizer
-from benchmarks.seeded_open_clip import write_checkpoint
 
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.errors import CheckpointError
 from bareclip_export.layouts import read_model
 from bareclip_export.layouts.model import Model
+from tests.seeded.clip import make_tokenizer
+from tests.seeded.open_clip import write_checkpoint
 
 
 def changed(folder: Path, model: str = "tiny", **change: dict[str, Any]) -> Model:

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from benchmarks.seeded import Sizes, Tower, write_checkpoint
 from numpy.typing import NDArray
 
 from bareclip_export.authored import convert
 from bareclip_export.checkpoint import Checkpoint
+from bareclip_export.parity import TOLERANCE
 from bareclip_export.route import Conversion
 from bareclip_export.towers.prefixes import PLACES
-from bareclip_export.verify import TOLERANCE
+from tests.seeded.clip import Sizes, Tower, write_checkpoint
 
 Ids = NDArray[np.int64]
 

@@ -8,8 +8,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from benchmarks import seeded_siglip
-from benchmarks.seeded import SIZES, write_checkpoint
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -20,6 +18,8 @@ from bareclip_export.export import import_graphs
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
 from tests.runtime.test_cli import run
+from tests.seeded import siglip
+from tests.seeded.clip import SIZES, write_checkpoint
 from tests.variants import TEXTS, batch
 
 WIDTH, OUT = 64, 20
@@ -125,9 +125,9 @@ def test_a_folder_answers_as_its_graphs_do(folder: Path, tmp_path: Path) -> None
     given = values.transpose(0, 3, 1, 2).astype(np.float32)
     wanted = source_answers(folder, "vision", "image_embeds", {"pixel_values": given})
     np.testing.assert_allclose(clip.embed_images(list(images)), wanted, atol=1e-5)
-    assert clip._tokenizer is not None
+    assert clip.texts.tokenizer is not None
     for text in TEXTS:
-        ids = np.array(clip._tokenizer.encode([text], truncate=True))
+        ids = np.array(clip.texts.tokenizer.encode([text], truncate=True))
         feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
         wanted = source_answers(folder, "text", "text_embeds", feeds)
         np.testing.assert_allclose(clip.embed_texts([text]), wanted, atol=1e-5)
@@ -153,7 +153,7 @@ def test_one_graph_makes_a_bundle_of_one_tower(folder: Path, tmp_path: Path) -> 
 
 
 def test_siglip_wants_its_scale_and_bias(tmp_path: Path) -> None:
-    folder = seeded_siglip.write_checkpoint(tmp_path / "siglip")
+    folder = siglip.write_checkpoint(tmp_path / "siglip")
     vocabulary = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
     write_vision(folder, "pooler_output")
     write_text(folder, vocabulary, "pooler_output", mask=False)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
-from benchmarks import seeded_siglip
-from benchmarks.seeded import make_tokenizer, processor
 
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.errors import CheckpointError
 from bareclip_export.image_recipe import read_image_recipe
 from bareclip_export.text_recipe import read_own_tokenizer, read_tokenizer
+from tests.seeded import siglip
+from tests.seeded.clip import make_tokenizer, processor
 from tests.variants import TEXTS, VARIANTS
 
 MERGED = make_tokenizer()["model"]
@@ -136,7 +136,7 @@ def test_tokenizers_that_cannot_be_used(folder: Path) -> None:
 
 def write_gemma(folder: Path, **changes: Any) -> Checkpoint:
     """A SigLIP whose tokenizer_config.json is SigLIP 2's, with what its tokens are called here."""
-    seeded_siglip.write_checkpoint(folder)
+    siglip.write_checkpoint(folder)
     config = {
         "tokenizer_class": "GemmaTokenizer",
         "bos_token": "<unk>",
@@ -152,7 +152,7 @@ def write_gemma(folder: Path, **changes: Any) -> Checkpoint:
 
 
 def test_gemmas_frame_is_what_its_config_says(tmp_path: Path) -> None:
-    vocabulary = len(seeded_siglip.make_unigram_tokenizer()["model"]["vocab"])
+    vocabulary = len(siglip.make_unigram_tokenizer()["model"]["vocab"])
     plain = read_own_tokenizer(write_gemma(tmp_path), 16, vocabulary, (), True)[0].encode("a cat")
     framed = write_gemma(tmp_path, add_bos_token=True)
     found, text = read_own_tokenizer(framed, 16, vocabulary, (), True)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.seeded import SIZES, config, write_checkpoint
 from safetensors.numpy import load_file, save_file
 
 import bareclip
@@ -15,6 +14,7 @@ from bareclip_export.export import export
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
 from tests.runtime.test_cli import run
+from tests.seeded.clip import SIZES, config, write_checkpoint
 from tests.variants import TEXTS, batch, picture
 
 ARCHITECTURES = {
@@ -68,7 +68,7 @@ def test_the_missing_tower_is_an_error_that_says_so(towers: dict[str, Path]) -> 
     with pytest.raises(BundleError, match="has a text tower only, so it embeds no images"):
         text.embed_images(list(batch(32, 3)))
     with pytest.raises(BundleError, match="or name some of vision, which is what"):
-        bareclip.load(towers["vision"], {"vision": "fp32", "text": "fp32"})
+        bareclip.load(towers["vision"], precision={"vision": "fp32", "text": "fp32"})
 
 
 def test_an_index_of_a_vision_tower_alone(towers: dict[str, Path], tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from benchmarks.seeded import Sizes, Tower, write_checkpoint
 
 from bareclip.bundle import Bundle
 from bareclip_export.authored import convert
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.graph import IR_VERSION, OPSET
-from bareclip_export.verify import TOLERANCE
+from bareclip_export.parity import TOLERANCE
+from tests.seeded.clip import Sizes, Tower, write_checkpoint
 from tests.variants import TEXTS, VARIANTS, batch
 
 BLOCK = Counter(LayerNormalization=2, MatMul=8, Add=6, Reshape=4, Transpose=4, Softmax=1)
@@ -133,7 +133,7 @@ def test_any_shape_answers_as_the_float64_forward(tmp_path: Path, name: str) -> 
 
 
 def test_padding_after_the_end_changes_nothing(bundles: dict[str, Path], variant: str) -> None:
-    from bareclip.tokenizer import Tokenizer
+    from bareclip.texts.tokenizer import Tokenizer
 
     folder = bundles[variant]
     bundle = Bundle.read(folder)

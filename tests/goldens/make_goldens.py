@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from benchmarks.seeded import write_checkpoint
 from PIL import Image
 
+from tests.seeded.clip import write_checkpoint
 from tests.variants import SHAPES, TEXTS, VARIANTS, batch, picture
 
 GOLDENS = Path(__file__).with_name("goldens.npz")

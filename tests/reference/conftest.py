@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.seeded import SIZES, Sizes, make_tokenizer
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.seeded.clip import SIZES, Sizes, make_tokenizer
 from tests.variants import TEXTS, picture
 
 from .open_clip_oracle import describe_no_operators

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.seeded_open_clip import CONFIGS, write_checkpoint
 from PIL import Image
 
 import bareclip
-from bareclip.preprocess import pixels
+from bareclip.images.pixels import pixels
 from bareclip_export.export import export
+from tests.seeded.open_clip import CONFIGS, write_checkpoint
 from tests.variants import SHAPES, picture
 
 from .conftest import Corpus
@@ -63,11 +63,11 @@ def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str
         found = pixels(image, bundle.image, "as_stored")
         np.testing.assert_array_equal(found, oracle.pixels(image), err_msg=str(image.size))
     texts = [*AWKWARD, *MARKUP, *corpus.texts]
-    assert clip._tokenizer is not None
-    for text, ids in zip(texts, clip._tokenizer.encode(texts, truncate=True), strict=True):
+    assert clip.texts.tokenizer is not None
+    for text, ids in zip(texts, clip.texts.tokenizer.encode(texts, truncate=True), strict=True):
         wanted = oracle.ids(text)
         assert ids == wanted[: len(ids)], text
-        assert set(wanted[len(ids) :]) <= {0, clip._tokenizer.recipe.pad_id}
+        assert set(wanted[len(ids) :]) <= {0, clip.texts.tokenizer.recipe.pad_id}
     images = [*corpus.images[::6]]
     wanted_images, wanted_texts = oracle.embed_images(images), oracle.embed_texts(texts[::5])
     show(tmp_path / name, f"{len(images)} images", clip.embed_images(images), wanted_images)

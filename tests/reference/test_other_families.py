@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip.preprocess import pixels
+from bareclip.images.pixels import pixels
 from bareclip_export.errors import CheckpointError
 from bareclip_export.export import export
 from tests.variants import SHAPES, picture
@@ -110,8 +110,8 @@ def test_a_family_answers_as_transformers(
         raw = processor(image, do_rescale=False, do_normalize=False, return_tensors="np", **form)
         wanted = raw["pixel_values"][0].transpose(1, 2, 0).astype(np.uint8)
         np.testing.assert_array_equal(pixels(image, bundle.image_recipe(), "as_stored"), wanted)
-    assert clip._tokenizer is not None
-    assert clip._tokenizer.encode(TEXTS, truncate=True) == [
+    assert clip.texts.tokenizer is not None
+    assert clip.texts.tokenizer.encode(TEXTS, truncate=True) == [
         tokenizer(text, truncation=True)["input_ids"] for text in TEXTS
     ]
     given = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.seeded import SIZES, write_checkpoint
 from PIL import Image
 
 import bareclip
 from bareclip_export.export import import_graphs
+from tests.seeded.clip import SIZES, write_checkpoint
 from tests.variants import TEXTS
 
 from .conftest import Corpus

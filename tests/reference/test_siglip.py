@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.seeded import Sizes
-from benchmarks.seeded_siglip import SIZES, config, write_checkpoint
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import bareclip
-from bareclip.preprocess import pixels
+from bareclip.images.pixels import pixels
 from bareclip_export.export import export
+from tests.seeded.clip import Sizes
+from tests.seeded.siglip import SIZES, config, write_checkpoint
 from tests.variants import SHAPES, picture
 
 from .conftest import Corpus
@@ -55,14 +55,14 @@ def answers_as_transformers(folder: Path, made: Path, tokenizer: Any, corpus: Co
         wanted = raw["pixel_values"][0].transpose(1, 2, 0).astype(np.uint8)
         np.testing.assert_array_equal(pixels(image, bundle.image_recipe(), "as_stored"), wanted)
     texts = [*AWKWARD, *corpus.texts]
-    assert clip._tokenizer is not None
-    recipe = clip._tokenizer.recipe
+    assert clip.texts.tokenizer is not None
+    recipe = clip.texts.tokenizer.recipe
     context = recipe.context_length
     ids = [
         tokenizer(t, padding="max_length", truncation=True, max_length=context)["input_ids"]
         for t in texts
     ]
-    encoded = clip._tokenizer.encode(texts, truncate=True)
+    encoded = clip.texts.tokenizer.encode(texts, truncate=True)
     for text, wanted_ids, found in zip(texts, ids, encoded, strict=True):
         assert found + [recipe.pad_id] * (context - len(found)) == wanted_ids, text
     images = [*corpus.images[::6]]

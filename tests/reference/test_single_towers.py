@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.seeded import SIZES, write_checkpoint
 from PIL import Image
 
 import bareclip
 from bareclip_export.export import export
+from tests.seeded.clip import SIZES, write_checkpoint
 from tests.variants import TEXTS
 
 from .conftest import Corpus

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.seeded import SIZES, Sizes, write_checkpoint
 from PIL import Image
 
 import bareclip
-from bareclip.preprocess import pixels
-from bareclip.similarity import softmax
-from bareclip.tokenizer import Tokenizer
+from bareclip.images.pixels import pixels
+from bareclip.scoring.vectors import softmax
+from bareclip.texts.tokenizer import Tokenizer
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.export import export
 from bareclip_export.pickle_weights import read_pickle_weights
 from bareclip_export.text_recipe import read_tokenizer
 from tests.export.test_towers import SHAPES as ODD_SIZES
+from tests.seeded.clip import SIZES, Sizes, write_checkpoint
 from tests.variants import SHAPES, TEXTS, VARIANTS, picture
 
 from .conftest import Corpus, Oracle
@@ -69,7 +69,7 @@ def agree(oracle: Oracle, bundle: Path, corpus: Corpus) -> None:
     labels = tuple(dict.fromkeys(t for t in corpus.texts if t.strip()))[:50]
     scale = np.exp(oracle.model.logit_scale.item())
     wanted = softmax(scale * wanted_images @ oracle.embed_texts(labels).T)
-    found = clip.classifier(labels, "{}").probabilities(images)
+    found = clip.classifier(labels, templates="{}").probabilities(images)
     show(bundle, "probabilities", found, wanted)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
@@ -133,7 +133,7 @@ def test_an_activation_we_do_not_author_goes_through_optimum(tmp_path: Path) -> 
     assert reference == f"float64 transformers {transformers.__version__}"
     model = transformers.CLIPModel.from_pretrained(folder).eval()
     clip = bareclip.load(tmp_path / "bundle")
-    ids = torch.tensor(clip._tokenizer.encode(["a photo of a cat"], True))
+    ids = torch.tensor(clip.texts.tokenizer.encode(["a photo of a cat"], True))
     with torch.inference_mode():
         wanted = torch.nn.functional.normalize(model.get_text_features(ids)).numpy()
     np.testing.assert_allclose(clip.embed_texts(["a photo of a cat"]), wanted, atol=1e-5)

@@ -22,7 +22,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from bareclip.installation import CPU, CUDA
+from bareclip.inference.installation import CPU, CUDA
 
 RealSession = onnxruntime.InferenceSession
 

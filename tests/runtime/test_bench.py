@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bareclip import bench, samples
 from bareclip.bundle import Bundle
+from bareclip.measure import samples
+from bareclip.measure import speed as bench
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
 from tests.runtime.test_cli import run

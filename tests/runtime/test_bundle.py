@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip.bundle import Bundle, BundleError, file_record
+from bareclip import BundleError
+from bareclip.bundle import Bundle, file_record
 
 TEXT = {
     "context_length": 9,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bareclip import clean_up
-from bareclip.clean_up import clean
+from bareclip.texts import clean_up
+from bareclip.texts.clean_up import clean
 
 
 @pytest.fixture(autouse=True)

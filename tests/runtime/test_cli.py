@@ -17,8 +17,8 @@ import pytest
 
 import bareclip
 from bareclip.cli import sources
-from bareclip.image_input import image_files
-from bareclip.templates import FIVE
+from bareclip.images.inputs import image_files
+from bareclip.texts.prompts import FIVE
 from tests.variants import picture
 
 
@@ -90,7 +90,9 @@ def test_classify_options_reach_the_model(
     )
     assert by_name == by_file
     clip = bareclip.load(bundle)
-    [wanted] = clip.classify(image, ["cat", "dog, the animal", "bird"], "five", ensemble, top=2)  # type: ignore[arg-type]
+    [wanted] = clip.classify(
+        image, ["cat", "dog, the animal", "bird"], templates="five", ensemble=ensemble, top=2
+    )  # type: ignore[arg-type]
     found = by_name[0]["predictions"]
     assert [p["label"] for p in found] == [p.label for p in wanted]
     assert [p["probability"] for p in found] == pytest.approx(

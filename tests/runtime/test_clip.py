@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 import bareclip
-from bareclip import ImageError, Prediction, TextError
-from bareclip import clip as clip_module
-from bareclip.similarity import top_k
+from bareclip import ImageError, Prediction, TextError, encoders
+from bareclip.scoring.vectors import top_k
 from tests.variants import SHAPES, TEXTS, VARIANTS, batch, picture
 
 LABELS = ["cat", "dog", "bird"]
@@ -71,14 +70,16 @@ def test_short_texts_do_not_pay_for_long_ones(
     clip: bareclip.Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: list[tuple[int, ...]] = []
-    run = clip._text.run
-    monkeypatch.setattr(clip._text, "run", lambda ids: shapes.append(ids.shape) or run(ids))
+    run = clip.texts._tower.get().run
+    monkeypatch.setattr(
+        clip.texts._tower.get(), "run", lambda ids: shapes.append(ids.shape) or run(ids)
+    )
     clip.embed_texts(["cat", "cat " * 100] * 10)
     assert shapes == [(10, 4), (10, 24)]
     shapes.clear()
-    clip.embed_texts([f"cat {number}" for number in range(3 * clip_module.TEXT_ROWS)])
+    clip.embed_texts([f"cat {number}" for number in range(3 * encoders.TEXT_ROWS)])
     assert len(shapes) > 3
-    assert max(texts for texts, _ in shapes) <= clip_module.TEXT_BATCH
+    assert max(texts for texts, _ in shapes) <= encoders.TEXT_BATCH
 
 
 def test_memory_is_bounded_by_batches(clip: bareclip.Clip) -> None:
@@ -91,7 +92,7 @@ def test_memory_is_bounded_by_batches(clip: bareclip.Clip) -> None:
             taken += 1
             yield picture(8, 8)
 
-    run = clip._vision.run
+    run = clip.images._tower.get().run
     seen = 0
 
     def count(pixels: Any) -> Any:
@@ -101,9 +102,9 @@ def test_memory_is_bounded_by_batches(clip: bareclip.Clip) -> None:
         return run(pixels)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip._vision, "run", count)
+        patch.setattr(clip.images._tower.get(), "run", count)
         assert clip.embed_images(images()).shape == (100, 20)
-    assert max(ahead) <= 2 * clip_module.IMAGE_BATCH
+    assert max(ahead) <= 2 * encoders.IMAGE_BATCH
 
 
 def test_empty_input_gives_no_rows(clip: bareclip.Clip) -> None:
@@ -180,8 +181,8 @@ def test_classify_one_and_several(clip: bareclip.Clip) -> None:
 def test_a_classifier_embeds_its_labels_once(
     clip: bareclip.Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classifier = clip.classifier(LABELS, "imagenet", "probability")
-    monkeypatch.setattr(clip._text, "run", lambda *_: pytest.fail("embedded again"))
+    classifier = clip.classifier(LABELS, templates="imagenet", ensemble="probability")
+    monkeypatch.setattr(clip.texts._tower.get(), "run", lambda *_: pytest.fail("embedded again"))
     [[best, *_]] = classifier.classify(picture(30, 30))
     assert best.label in LABELS
 
@@ -257,7 +258,7 @@ def test_one_lazy_image_or_file_given_many_times(bundles: dict[str, Path], tmp_p
 
 def test_a_failing_session_is_our_error(clip: bareclip.Clip) -> None:
     with pytest.raises(bareclip.BareclipError, match=r"ONNX Runtime failed on inputs of"):
-        clip._text.run(np.full((1, 3), 10**6, np.int64))
+        clip.texts._tower.get().run(np.full((1, 3), 10**6, np.int64))
 
 
 def test_several_files_are_read_at_once(bundles: dict[str, Path]) -> None:

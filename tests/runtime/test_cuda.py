@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip import bench, cuda, session
-from bareclip import clip as clip_module
 from bareclip.bundle import Bundle
-from bareclip.cuda import CudaTower, bucket_size
-from bareclip.installation import Driver
-from bareclip.session import Device, Tower
-from bareclip.threads import Threads
+from bareclip.inference import cuda, session
+from bareclip.inference.cuda import CudaTower, bucket_size
+from bareclip.inference.device import Device
+from bareclip.inference.installation import Driver
+from bareclip.inference.session import Tower
+from bareclip.inference.threads import Threads
+from bareclip.measure import speed as bench
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.fp16 import write_fp16
 from bareclip_export.precisions.quantize import quantize

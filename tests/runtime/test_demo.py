@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 
 import bareclip
-from bareclip.bundle import Bundle
+from bareclip.bundle import DEMO, Bundle
 from bareclip.cli.demo import LABELS, PICTURES
-from bareclip.clip import DEMO
 from tests.runtime.test_cli import complaint, run
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip.evaluate import Setting, retrieval, zero_shot
-from bareclip.similarity import ranks
-from bareclip.templates import FIVE, PLAIN
+from bareclip.measure.accuracy import Setting, retrieval, zero_shot
+from bareclip.scoring.vectors import ranks
+from bareclip.texts.prompts import FIVE, PLAIN
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
 

@@ -10,9 +10,16 @@ import pytest
 from click.testing import CliRunner
 
 import bareclip
-from bareclip import installation as module
 from bareclip.cli.info import info
-from bareclip.installation import CPU, CUDA, Driver, Installation, find_driver, load_libraries
+from bareclip.inference import installation as module
+from bareclip.inference.installation import (
+    CPU,
+    CUDA,
+    Driver,
+    Installation,
+    find_driver,
+    load_libraries,
+)
 
 GPU_PACKAGE = {"onnxruntime-gpu": "1.31.1"}
 DRIVER = Driver("580.65.06", (13, 0), ("NVIDIA A100", "NVIDIA T4"), 0)

@@ -14,8 +14,8 @@ from PIL import Image
 import bareclip
 from bareclip import ImageError
 from bareclip.bundle import ImageRecipe
-from bareclip.image_input import describe, image_files
-from bareclip.preprocess import opened_pixels, pixels, resized_size, shrink
+from bareclip.images.inputs import describe, image_files
+from bareclip.images.pixels import opened_pixels, read_pixels, resized_size, shrink
 from tests.variants import SHAPES, VARIANTS, batch, picture
 
 RECIPE = ImageRecipe(
@@ -39,7 +39,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def seen(data: Any, recipe: ImageRecipe = PLAIN) -> NDArray[np.uint8]:
-    return pixels(data, recipe, "as_seen")
+    return read_pixels(data, recipe, "as_seen")
 
 
 def test_geometry_equals_the_reference_processor(variant: str, goldens: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ def test_geometry_equals_the_reference_processor(variant: str, goldens: dict[str
     for index, image in enumerate(images):
         wanted = goldens[f"{variant}.pixels.{index}"]
         for reading in ("as_seen", "as_stored"):
-            np.testing.assert_array_equal(pixels(image, recipe, reading), wanted)
+            np.testing.assert_array_equal(read_pixels(image, recipe, reading), wanted)
 
 
 def test_all_kinds_of_input_give_the_same_pixels(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_exif_orientation_is_applied_as_seen_only(orientation: int) -> None:
     exif[0x0112] = orientation
     data = encoded(stored, "PNG", exif=exif)
     np.testing.assert_array_equal(seen(data), seen(upright))
-    np.testing.assert_array_equal(pixels(data, PLAIN, "as_stored"), seen(stored))
+    np.testing.assert_array_equal(read_pixels(data, PLAIN, "as_stored"), seen(stored))
 
 
 def test_transparency_lies_over_white_as_seen_only() -> None:
@@ -99,14 +99,14 @@ def test_transparency_lies_over_white_as_seen_only() -> None:
     assert (seen(encoded(half)) == 127).all()
     assert (seen(encoded(palette, transparency=0)) == 255).all()
     assert (seen(encoded(Image.new("LA", (8, 8), (10, 0)))) == 255).all()
-    assert (pixels(encoded(clear), PLAIN, "as_stored") == [200, 0, 0]).all()
+    assert (read_pixels(encoded(clear), PLAIN, "as_stored") == [200, 0, 0]).all()
 
 
 def test_16_bit_grey_is_scaled_as_seen_and_clipped_as_stored() -> None:
     values = np.full((8, 8), 0x8080, np.uint16)
     data = encoded(Image.fromarray(values))
     assert (seen(data) == 128).all()
-    assert (pixels(data, PLAIN, "as_stored") == 255).all()
+    assert (read_pixels(data, PLAIN, "as_stored") == 255).all()
     assert (seen(encoded(Image.fromarray(values), "TIFF")) == 128).all()
 
 
@@ -116,7 +116,7 @@ def test_cmyk_palette_and_the_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), c) for c in ((10, 20, 30), (200, 0, 0))]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     for reading in ("as_seen", "as_stored"):
-        assert (pixels(data, PLAIN, reading) == [10, 20, 30]).all()
+        assert (read_pixels(data, PLAIN, reading) == [10, 20, 30]).all()
 
 
 def test_squash_stretches_where_shortest_crops() -> None:
@@ -259,7 +259,7 @@ def test_openais_own_preprocessing(data: Path) -> None:
     """Franz Kafka as OpenAI's transform makes him: difference 0."""
     folder = data / "preprocess-golden"
     recipe = dataclasses.replace(RECIPE, size=224, resize_to=224, crop_offset="round")
-    found = pixels(folder / "franz-kafka.jpg", recipe, "as_stored").astype(np.float32) / 255
+    found = read_pixels(folder / "franz-kafka.jpg", recipe, "as_stored").astype(np.float32) / 255
     mean = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
     std = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
     wanted = np.load(folder / "expected_preprocessed_image.npy")
@@ -282,7 +282,7 @@ def test_a_jpeg_decoded_small_gives_nearly_the_same_pixels(
         assert small.size == resized_size(*size, recipe)
         found = opened_pixels(small, recipe, "as_seen").astype(int)
         # A margin of two: what is left of the frequencies differs by a few levels.
-        assert np.abs(found - pixels(data, recipe, "as_seen")).max() <= 12
+        assert np.abs(found - read_pixels(data, recipe, "as_seen")).max() <= 12
 
 
 @pytest.mark.parametrize(("kind", "size"), [("PNG", (1280, 960)), ("JPEG", (127, 127))])

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 
 import bareclip
-from bareclip import session
-from bareclip.session import Device
+from bareclip.inference import session
+from bareclip.inference.device import Device
 
 
 def test_a_tower_says_where_it_runs(clip: bareclip.Clip) -> None:
@@ -108,7 +108,7 @@ def test_threads_are_counted_unless_given(bundles: dict[str, Path]) -> None:
 
 def test_waiting_threads_sleep_unless_told_to_spin(bundles: dict[str, Path]) -> None:
     def spins(**options: bool) -> str:
-        session = bareclip.load(bundles["tiny"], **options)._text._session
+        session = bareclip.load(bundles["tiny"], **options).texts._tower.get()._session
         found: str = session.get_session_options().get_session_config_entry(
             "session.intra_op.allow_spinning"
         )

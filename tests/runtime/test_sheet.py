@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from bareclip.sheet import THUMBNAIL, Cell, Section, contact_sheet
+from bareclip.show.sheet import THUMBNAIL, Cell, Section, contact_sheet
 
 
 def test_every_picture_and_every_line_is_on_the_sheet() -> None:

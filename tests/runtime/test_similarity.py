@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bareclip import similarity
+from bareclip.scoring import vectors as similarity
 
 RNG = np.random.default_rng(7)
 

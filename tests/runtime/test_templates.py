@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from bareclip import TextError, templates
+from bareclip import TextError
+from bareclip.texts import prompts as templates
 
 
 def test_imagenet_templates_are_openais() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bareclip.threads import default_threads
+from bareclip.inference.threads import default_threads
 
 
 @pytest.fixture

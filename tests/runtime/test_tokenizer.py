@@ -8,7 +8,7 @@ import pytest
 import bareclip
 from bareclip import TextError
 from bareclip.bundle import Bundle
-from bareclip.tokenizer import Tokenizer
+from bareclip.texts.tokenizer import Tokenizer
 from tests.variants import TEXTS
 
 

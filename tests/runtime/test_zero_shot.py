@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bareclip import TextError
 from bareclip.bundle import Scoring
-from bareclip.zero_shot import Ensemble, label_matrix, ranked
+from bareclip.scoring.zero_shot import Ensemble, label_matrix, ranked
 
 LABELS = ["cat", "dog", "bird"]
 TEMPLATES = ["a {}", "the {}", "{} here"]

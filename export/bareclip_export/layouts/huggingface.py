@@ -2,33 +2,31 @@
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore
-from ..towers import weights
+from ..towers.weights import Activation, BlockWeights, NormWeights
 from . import named
 from .huggingface_config import TransformerConfig
 
 # By transformers' names.
-ACTIVATIONS: dict[str, weights.Activation] = {
+ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
 
 
-def blocks(
-    tensors: TensorStore, tower: str, config: TransformerConfig
-) -> tuple[weights.Block, ...]:
+def blocks(tensors: TensorStore, tower: str, config: TransformerConfig) -> tuple[BlockWeights, ...]:
     """All blocks of ``"vision_model"`` or ``"text_model"``."""
     return tuple(
         _block(tensors, f"{tower}.encoder.layers.{index}", config) for index in range(config.layers)
     )
 
 
-def norm(tensors: TensorStore, name: str, config: TransformerConfig) -> weights.Norm:
+def norm(tensors: TensorStore, name: str, config: TransformerConfig) -> NormWeights:
     """A layer normalisation of a tower's width."""
     return named.norm(tensors, name, config.width, config.epsilon)
 
 
-def activation(config: TransformerConfig) -> weights.Activation:
+def activation(config: TransformerConfig) -> Activation:
     """The activation by our name.
 
     Raises:
@@ -42,13 +40,13 @@ def activation(config: TransformerConfig) -> weights.Activation:
     return ACTIVATIONS[config.activation]
 
 
-def _block(tensors: TensorStore, name: str, config: TransformerConfig) -> weights.Block:
+def _block(tensors: TensorStore, name: str, config: TransformerConfig) -> BlockWeights:
     width, wide = config.width, config.mlp_width
     query, key, value, out = (
         named.linear(tensors, f"{name}.self_attn.{part}_proj", width, width)
         for part in ("q", "k", "v", "out")
     )
-    return weights.Block(
+    return BlockWeights(
         heads=config.heads,
         activation=activation(config),
         attention_norm=norm(tensors, f"{name}.layer_norm1", config),

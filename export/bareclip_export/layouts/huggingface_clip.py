@@ -14,7 +14,7 @@ from ..reference.huggingface import clip_ids, clip_pixels
 from ..reference.numerics import Weights
 from ..tensors import TensorStore
 from ..text_recipe import read_tokenizer
-from ..towers import weights
+from ..towers.weights import TextTransformerWeights, VisionTransformerWeights
 from .huggingface import blocks, norm
 from .huggingface_config import (
     CLIP_TEXT,
@@ -63,11 +63,11 @@ def _vision(checkpoint: Checkpoint, embedding_dim: int) -> Vision:
 
 def _vision_weights(
     tensors: TensorStore, config: VisionConfig, embedding_dim: int
-) -> weights.VisionTransformer:
+) -> VisionTransformerWeights:
     width, patch = config.width, config.patch_size
     patches = (config.image_size // patch) ** 2
     name = "vision_model.embeddings"
-    return weights.VisionTransformer(
+    return VisionTransformerWeights(
         image_size=config.image_size,
         patch_size=patch,
         patch=tensors.get(f"{name}.patch_embedding.weight", (width, 3, patch, patch)),
@@ -98,10 +98,10 @@ def _text(checkpoint: Checkpoint, embedding_dim: int) -> Text:
 
 def _text_weights(
     tensors: TensorStore, config: TextConfig, embedding_dim: int
-) -> weights.TextTransformer:
+) -> TextTransformerWeights:
     width = config.width
     name = "text_model.embeddings"
-    return weights.TextTransformer(
+    return TextTransformerWeights(
         tokens=tensors.get(f"{name}.token_embedding.weight", (config.vocabulary, width)),
         positions=tensors.get(f"{name}.position_embedding.weight", (config.context_length, width)),
         causal=True,

@@ -12,7 +12,11 @@ from ..reference.huggingface import siglip_ids, siglip_pixels
 from ..reference.numerics import Weights
 from ..tensors import TensorStore
 from ..text_recipe import read_own_tokenizer, tokenizer_class
-from ..towers import weights
+from ..towers.weights import (
+    AttentionPoolingWeights,
+    TextTransformerWeights,
+    VisionTransformerWeights,
+)
 from .huggingface import activation, blocks, norm
 from .huggingface_config import (
     SIGLIP_TEXT,
@@ -75,11 +79,11 @@ def tokenizer(
     )
 
 
-def _vision(tensors: TensorStore, config: VisionConfig) -> weights.VisionTransformer:
+def _vision(tensors: TensorStore, config: VisionConfig) -> VisionTransformerWeights:
     width, patch = config.width, config.patch_size
     patches = (config.image_size // patch) ** 2
     name = "vision_model.embeddings"
-    return weights.VisionTransformer(
+    return VisionTransformerWeights(
         image_size=config.image_size,
         patch_size=patch,
         patch=tensors.get(f"{name}.patch_embedding.weight", (width, 3, patch, patch)),
@@ -94,13 +98,13 @@ def _vision(tensors: TensorStore, config: VisionConfig) -> weights.VisionTransfo
     )
 
 
-def _pooling(tensors: TensorStore, name: str, config: VisionConfig) -> weights.AttentionPooling:
+def _pooling(tensors: TensorStore, name: str, config: VisionConfig) -> AttentionPoolingWeights:
     width, wide = config.width, config.mlp_width
     attention = f"{name}.attention"
     query, key, value = packed(
         tensors, f"{attention}.in_proj_weight", f"{attention}.in_proj_bias", width, 3
     )
-    return weights.AttentionPooling(
+    return AttentionPoolingWeights(
         heads=config.heads,
         activation=activation(config),
         probe=tensors.get(f"{name}.probe", (1, 1, width)).first().first(),
@@ -114,10 +118,10 @@ def _pooling(tensors: TensorStore, name: str, config: VisionConfig) -> weights.A
     )
 
 
-def _text(tensors: TensorStore, config: TextConfig, embedding_dim: int) -> weights.TextTransformer:
+def _text(tensors: TensorStore, config: TextConfig, embedding_dim: int) -> TextTransformerWeights:
     width = config.width
     name = "text_model.embeddings"
-    return weights.TextTransformer(
+    return TextTransformerWeights(
         tokens=tensors.get(f"{name}.token_embedding.weight", (config.vocabulary, width)),
         positions=tensors.get(f"{name}.position_embedding.weight", (config.context_length, width)),
         causal=False,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
 
-from ..towers.weights import ModifiedResNet, TextTransformer, VisionTransformer
+from ..towers.weights import ModifiedResNetWeights, TextTransformerWeights, VisionTransformerWeights
 
 # (a batch of a tower's input) -> (N, D) unit rows.
 Forward = Callable[[NDArray[Any]], NDArray[Any]]
@@ -23,7 +23,7 @@ class Vision:
         reference: The checkpoint's own answers, in float64.
     """
 
-    weights: VisionTransformer | ModifiedResNet
+    weights: VisionTransformerWeights | ModifiedResNetWeights
     recipe: ImageRecipe
     reference: Forward
 
@@ -32,7 +32,7 @@ class Vision:
 class Text:
     """A text tower, likewise."""
 
-    weights: TextTransformer
+    weights: TextTransformerWeights
     tokenizer: tokenizers.Tokenizer
     recipe: TextRecipe
     reference: Forward

@@ -12,7 +12,12 @@ from ..reference.numerics import Weights
 from ..reference.open_clip import ids_forward, pixels_forward
 from ..tensors import TensorStore
 from ..text_recipe import read_openai_tokenizer, read_own_tokenizer, tokenizer_class
-from ..towers import weights
+from ..towers.weights import (
+    BlockWeights,
+    ModifiedResNetWeights,
+    TextTransformerWeights,
+    VisionTransformerWeights,
+)
 from . import open_clip_resnet, open_clip_siglip
 from .huggingface import ACTIVATIONS
 from .model import Model, Text, Vision
@@ -52,7 +57,7 @@ def read(checkpoint: Checkpoint) -> Model:
 
 def transformer_blocks(
     tensors: TensorStore, name: str, config: OpenClipConfig, section: Section, heads: int
-) -> tuple[weights.Block, ...]:
+) -> tuple[BlockWeights, ...]:
     """All blocks of a tower of open_clip's own; their projections are packed into one."""
     activation = ACTIVATIONS[config.activation(section)]
     width, epsilon = section["width"], config.epsilon(section)
@@ -60,11 +65,11 @@ def transformer_blocks(
     if width % heads:
         raise CheckpointError(f"{config.where} has {heads} heads in a width of {width}")
 
-    def block(layer: str) -> weights.Block:
+    def block(layer: str) -> BlockWeights:
         query, key, value = packed(
             tensors, f"{layer}.attn.in_proj_weight", f"{layer}.attn.in_proj_bias", width, 3
         )
-        return weights.Block(
+        return BlockWeights(
             heads=heads,
             activation=activation,
             attention_norm=norm(tensors, f"{layer}.ln_1", width, epsilon),
@@ -132,7 +137,7 @@ def _tokenizer(
 
 def _vision(
     tensors: TensorStore, config: OpenClipConfig
-) -> weights.VisionTransformer | weights.ModifiedResNet:
+) -> VisionTransformerWeights | ModifiedResNetWeights:
     section = config.vision
     if section["timm_model_name"] is not None:
         return open_clip_siglip.read(tensors, config)
@@ -147,7 +152,7 @@ def _vision(
         )
     average = "average" if section["final_ln_after_pool"] else "average_of_normed"
     epsilon = config.epsilon(section)
-    return weights.VisionTransformer(
+    return VisionTransformerWeights(
         image_size=size,
         patch_size=patch,
         patch=tensors.get("visual.conv1.weight", (width, 3, patch, patch)),
@@ -164,7 +169,7 @@ def _vision(
     )
 
 
-def _text(tensors: TensorStore, config: OpenClipConfig, prefix: str) -> weights.TextTransformer:
+def _text(tensors: TensorStore, config: OpenClipConfig, prefix: str) -> TextTransformerWeights:
     section = config.text
     width, out = section["width"], config.embedding_dim
     projection = bias = None
@@ -179,7 +184,7 @@ def _text(tensors: TensorStore, config: OpenClipConfig, prefix: str) -> weights.
         bias = tensors.get(f"{name}.bias", (out,))
     elif section["proj_type"] == "linear":
         projection = tensors.get(name, (width, out)).transposed()
-    return weights.TextTransformer(
+    return TextTransformerWeights(
         tokens=tensors.get(f"{prefix}token_embedding.weight", (section["vocab_size"], width)),
         positions=tensors.get(f"{prefix}positional_embedding", (section["context_length"], width)),
         causal=not section["no_causal_mask"],

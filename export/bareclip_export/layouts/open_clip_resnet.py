@@ -2,7 +2,7 @@
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore
-from ..towers import weights
+from ..towers.weights import BottleneckWeights, ConvolutionWeights, ModifiedResNetWeights
 from .named import linear
 from .open_clip_config import OpenClipConfig
 
@@ -12,7 +12,7 @@ _EPSILON = 1e-5
 _EXPANSION = 4
 
 
-def read(tensors: TensorStore, config: OpenClipConfig) -> weights.ModifiedResNet:
+def read(tensors: TensorStore, config: OpenClipConfig) -> ModifiedResNetWeights:
     """Reads the vision tower.
 
     Raises:
@@ -26,7 +26,7 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> weights.ModifiedResNet
             "layers of one block at least, on sizes that 32 divides"
         )
     half, wide = width // 2, width * 32
-    blocks: list[weights.Bottleneck] = []
+    blocks: list[BottleneckWeights] = []
     into = width
     for number, count in enumerate(layers, start=1):
         planes = width * 2 ** (number - 1)
@@ -35,7 +35,7 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> weights.ModifiedResNet
             name = f"visual.layer{number}.{index}"
             blocks.append(_bottleneck(tensors, name, into, planes, stride))
             into = planes * _EXPANSION
-    return weights.ModifiedResNet(
+    return ModifiedResNetWeights(
         image_size=size,
         stem=(
             _convolution(tensors, "visual.conv1", "visual.bn1", (half, 3, 3, 3)),
@@ -56,14 +56,14 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> weights.ModifiedResNet
 
 def _bottleneck(
     tensors: TensorStore, name: str, into: int, planes: int, stride: int
-) -> weights.Bottleneck:
+) -> BottleneckWeights:
     out = planes * _EXPANSION
     shortcut = None
     if stride > 1 or into != out:
         shortcut = _convolution(
             tensors, f"{name}.downsample.0", f"{name}.downsample.1", (out, into, 1, 1)
         )
-    return weights.Bottleneck(
+    return BottleneckWeights(
         stride=stride,
         convolutions=(
             _convolution(tensors, f"{name}.conv1", f"{name}.bn1", (planes, into, 1, 1)),
@@ -76,9 +76,9 @@ def _bottleneck(
 
 def _convolution(
     tensors: TensorStore, name: str, norm: str, shape: tuple[int, int, int, int]
-) -> weights.Convolution:
+) -> ConvolutionWeights:
     width = shape[:1]
-    return weights.Convolution(
+    return ConvolutionWeights(
         weight=tensors.get(f"{name}.weight", shape),
         scale=tensors.get(f"{norm}.weight", width),
         bias=tensors.get(f"{norm}.bias", width),

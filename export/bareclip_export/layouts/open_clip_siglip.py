@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore
-from ..towers import weights
+from ..towers.weights import (
+    Activation,
+    AttentionPoolingWeights,
+    BlockWeights,
+    VisionTransformerWeights,
+)
 from .named import linear, norm, packed
 from .open_clip_config import OpenClipConfig
 
@@ -20,7 +25,7 @@ class Trunk:
     layers: int
     heads: int
     mlp_ratio: float
-    activation: weights.Activation
+    activation: Activation
 
 
 # timm 1.0, vision_transformer.py, by the part of a model's name before the image size.
@@ -56,7 +61,7 @@ def trunk(config: OpenClipConfig) -> tuple[Trunk, int]:
     return found, int(name.partition("_patch")[2].partition("_")[0])
 
 
-def read(tensors: TensorStore, config: OpenClipConfig) -> weights.VisionTransformer:
+def read(tensors: TensorStore, config: OpenClipConfig) -> VisionTransformerWeights:
     """Reads the vision tower.
 
     Raises:
@@ -70,7 +75,7 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> weights.VisionTransfor
             f"{config.where} has embed_dim {config.embedding_dim} and no projection from the "
             f"vision tower's {width}"
         )
-    return weights.VisionTransformer(
+    return VisionTransformerWeights(
         image_size=size,
         patch_size=patch,
         patch=tensors.get(f"{name}.patch_embed.proj.weight", (width, 3, patch, patch)),
@@ -87,12 +92,12 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> weights.VisionTransfor
     )
 
 
-def _block(tensors: TensorStore, name: str, sizes: Trunk) -> weights.Block:
+def _block(tensors: TensorStore, name: str, sizes: Trunk) -> BlockWeights:
     width, wide = sizes.width, int(sizes.width * sizes.mlp_ratio)
     query, key, value = packed(
         tensors, f"{name}.attn.qkv.weight", f"{name}.attn.qkv.bias", width, 3
     )
-    return weights.Block(
+    return BlockWeights(
         heads=sizes.heads,
         activation=sizes.activation,
         attention_norm=norm(tensors, f"{name}.norm1", width, _EPSILON),
@@ -106,10 +111,10 @@ def _block(tensors: TensorStore, name: str, sizes: Trunk) -> weights.Block:
     )
 
 
-def _pooling(tensors: TensorStore, name: str, sizes: Trunk) -> weights.AttentionPooling:
+def _pooling(tensors: TensorStore, name: str, sizes: Trunk) -> AttentionPoolingWeights:
     width, wide = sizes.width, int(sizes.width * sizes.mlp_ratio)
     key, value = packed(tensors, f"{name}.kv.weight", f"{name}.kv.bias", width, 2)
-    return weights.AttentionPooling(
+    return AttentionPoolingWeights(
         heads=sizes.heads,
         activation=sizes.activation,
         probe=tensors.get(f"{name}.latent", (1, 1, width)).first().first(),

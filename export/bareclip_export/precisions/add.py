@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bareclip.bundle import Bundle, Fidelity, TowerFiles
-from bareclip.fidelity import BASE, compare, shortfalls
+from bareclip.measure.fidelity import BASE, compare, shortfalls
 
 from ..errors import PrecisionError
 from ..graph import file_records

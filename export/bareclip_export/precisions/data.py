@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bareclip.bundle import Bundle
-from bareclip.captions import merge, read_pairs
-from bareclip.fidelity import Corpus, make_corpus
-from bareclip.image_input import image_files
-from bareclip.templates import read_lines
+from bareclip.files import read_lines
+from bareclip.images.inputs import image_files
+from bareclip.measure.captions import merge, read_pairs
+from bareclip.measure.fidelity import Corpus, make_corpus
 
 from ..errors import PrecisionError
 

@@ -13,8 +13,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import ShapeInferencePass
 
-from bareclip.session import Device, make_session
-from bareclip.threads import Threads
+from bareclip.inference.device import Device
+from bareclip.inference.session import make_session
+from bareclip.inference.threads import Threads
 
 from ..errors import PrecisionError
 from ..graph import save

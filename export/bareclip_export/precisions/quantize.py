@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
-from bareclip.bundle import TOKENIZER, Bundle
-from bareclip.fidelity import BASE
-from bareclip.tokenizer import Tokenizer
+from bareclip.bundle import Bundle
+from bareclip.encoders import Options, TextEncoder
+from bareclip.measure.fidelity import BASE
 
 from ..errors import PrecisionError
 from .add import Written, add
@@ -151,7 +151,6 @@ def batches(bundle: Bundle, data: Data) -> dict[str, list[NDArray[Any]]]:
         ],
     }
     if bundle.text is not None:
-        tokenizer = Tokenizer.load(bundle.folder / TOKENIZER, bundle.text)
-        ids = tokenizer.encode(corpus.texts, truncate=True)
-        found["text"] = [batch for _, batch in tokenizer.batches(ids, _TEXT_BATCH)]
+        encoder = TextEncoder(bundle, Options(precision=BASE, device="cpu"))
+        found["text"] = [ids for _, ids in encoder.batches(corpus.texts, batch_size=_TEXT_BATCH)]
     return found

@@ -12,8 +12,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bareclip.session import Device, make_session
-from bareclip.threads import Threads
+from bareclip.inference.device import Device
+from bareclip.inference.session import make_session
+from bareclip.inference.threads import Threads
 
 from ..graph import save
 from .int8 import input_scale

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxscript.nn import Module
 
-from . import weights
 from .layers import Linear, Mlp, Norm, Op, Unbiased, Value, constant, spare_units, widened
 from .prefixes import Prefixes
+from .weights import BlockWeights, LinearWeights
 
 
 class Attention:
@@ -60,7 +60,7 @@ class Mixture(Module):
     head's part: so no product is of a single row, whose last bit would depend on the batch.
     """
 
-    def __init__(self, heads: int, value: weights.Linear) -> None:
+    def __init__(self, heads: int, value: LinearWeights) -> None:
         super().__init__()
         self.value = Unbiased(value)
         width = value.weight.shape[0]
@@ -84,12 +84,12 @@ class OneQuery(Module):
     """Attention of one token to all of them: (N, 1, W) and (N, T, W) -> (N, 1, W)."""
 
     def __init__(
-        self, heads: int, query: weights.Linear, key: weights.Linear, value: weights.Linear
+        self, heads: int, query: LinearWeights, key: LinearWeights, value: LinearWeights
     ) -> None:
         super().__init__()
         width = key.weight.shape[0]
         self.query = Linear(query, scale=attention_scale(heads, width))
-        self.key = Unbiased(weights.Linear(key.weight.transposed(), key.bias))
+        self.key = Unbiased(LinearWeights(key.weight.transposed(), key.bias))
         self.mixture = Mixture(heads, value)
 
     def forward(self, op: Op, token: Value, x: Value) -> Value:
@@ -111,7 +111,7 @@ def attention_scale(heads: int, width: int) -> float:
 class Block(Module):
     """A pre-norm transformer block: (R, W) -> (R, W)."""
 
-    def __init__(self, block: weights.Block) -> None:
+    def __init__(self, block: BlockWeights) -> None:
         super().__init__()
         self._add_attention(block)
         self.attention_norm = Norm(block.attention_norm)
@@ -119,7 +119,7 @@ class Block(Module):
         self.mlp_norm = Norm(block.mlp_norm)
         self.mlp = Mlp(block)
 
-    def _add_attention(self, block: weights.Block) -> None:
+    def _add_attention(self, block: BlockWeights) -> None:
         width = block.query.weight.shape[0]
         spare = spare_units(width)
         scale = attention_scale(block.heads, width)
@@ -178,7 +178,7 @@ class EndBlock(Block):
 class ClassBlock(Block):
     """The last block, for the class token alone: (N, T, W) -> (N, 1, W)."""
 
-    def _add_attention(self, block: weights.Block) -> None:
+    def _add_attention(self, block: BlockWeights) -> None:
         self.attention = OneQuery(block.heads, block.query, block.key, block.value)
 
     def forward(self, op: Op, x: Value) -> Value:  # type: ignore[override]

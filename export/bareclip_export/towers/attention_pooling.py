@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 from onnxscript.nn import Module
 
 from ..tensors import Tensor
-from . import weights
 from .attention import Mixture, attention_scale
 from .layers import Head, Linear, Mlp, Norm, Op, Value, constant
+from .weights import AttentionPoolingWeights, NormWeights
 
 
 class AttentionPooling(Module):
@@ -18,7 +18,7 @@ class AttentionPooling(Module):
     """
 
     def __init__(
-        self, pooling: weights.AttentionPooling, norm: weights.Norm, projection: Tensor | None
+        self, pooling: AttentionPoolingWeights, norm: NormWeights, projection: Tensor | None
     ) -> None:
         super().__init__()
         self._pooling, self._width = pooling, pooling.probe.shape[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxscript.nn import Module, Parameter
 
 from ..tensors import Tensor
-from . import weights
+from .weights import Activation, AttentionPoolingWeights, BlockWeights, LinearWeights, NormWeights
 
 Op = Any  # onnxscript's OpBuilder: every ONNX operator is an attribute of it
 Value = ir.Value
@@ -36,7 +36,7 @@ def constant(shape: tuple[int, ...], compute: Callable[[], NDArray[Any]]) -> Par
 
 
 def _matrix(
-    layer: weights.Linear, scale: float = 1.0, wider_in: int = 0, wider_out: int = 0
+    layer: LinearWeights, scale: float = 1.0, wider_in: int = 0, wider_out: int = 0
 ) -> Parameter:
     """(in, out), as a product takes it from the right, filled up with zeros."""
     out, width = layer.weight.shape
@@ -53,10 +53,10 @@ class Linear(Module):
 
     def __init__(
         self,
-        layer: weights.Linear,
+        layer: LinearWeights,
         *,
         scale: float = 1.0,
-        behind: weights.Linear | None = None,
+        behind: LinearWeights | None = None,
         wider_in: int = 0,
         wider_out: int = 0,
     ) -> None:
@@ -86,7 +86,7 @@ class Linear(Module):
 class Unbiased(Module):
     """A linear layer without its bias: (.., in) -> (.., out)."""
 
-    def __init__(self, layer: weights.Linear, wider_in: int = 0) -> None:
+    def __init__(self, layer: LinearWeights, wider_in: int = 0) -> None:
         super().__init__()
         self.weight = _matrix(layer, wider_in=wider_in)
 
@@ -97,7 +97,7 @@ class Unbiased(Module):
 class Norm(Module):
     """Layer normalisation over the last axis."""
 
-    def __init__(self, norm: weights.Norm) -> None:
+    def __init__(self, norm: NormWeights) -> None:
         super().__init__()
         self._epsilon = norm.epsilon
         self.scale = constant(norm.scale.shape, norm.scale.float32)
@@ -110,7 +110,7 @@ class Norm(Module):
 class Mlp(Module):
     """Expand, activate, contract: (N, T, W) -> (N, T, W)."""
 
-    def __init__(self, block: weights.Block | weights.AttentionPooling) -> None:
+    def __init__(self, block: BlockWeights | AttentionPoolingWeights) -> None:
         super().__init__()
         hidden, self._width = block.expand.weight.shape
         spare = spare_units(hidden)
@@ -140,7 +140,7 @@ def widened(op: Op, x: Value, width: int) -> Value:
     return op.Pad(x, [0, spare], None, [-1]) if spare else x
 
 
-def activate(op: Op, x: Value, activation: weights.Activation) -> Value:
+def activate(op: Op, x: Value, activation: Activation) -> Value:
     """Element by element."""
     if activation == "quick_gelu":
         return op.Mul(x, op.Sigmoid(op.Mul(x, 1.702)))
@@ -157,7 +157,7 @@ class Head(Module):
     """Normalises the pooled token, projects it, and scales it to length 1."""
 
     def __init__(
-        self, norm: weights.Norm | None, projection: Tensor | None, bias: Tensor | None = None
+        self, norm: NormWeights | None, projection: Tensor | None, bias: Tensor | None = None
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else Norm(norm)

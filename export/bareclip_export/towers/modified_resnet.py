@@ -6,9 +6,9 @@ from onnxscript.nn import Module, ModuleList
 
 from bareclip.bundle import ImageRecipe
 
-from . import weights
 from .attention import OneQuery
 from .layers import FLOAT, Linear, Op, Value, constant, unit
+from .weights import BottleneckWeights, ConvolutionWeights, ModifiedResNetWeights
 
 
 class ModifiedResNet(Module):
@@ -18,7 +18,7 @@ class ModifiedResNet(Module):
     the first convolution pads with zeros after it, and a folded mean would be missing there.
     """
 
-    def __init__(self, tower: weights.ModifiedResNet, recipe: ImageRecipe) -> None:
+    def __init__(self, tower: ModifiedResNetWeights, recipe: ImageRecipe) -> None:
         super().__init__()
         mean, std = np.array(recipe.mean), np.array(recipe.std)
         self.gain = constant((3,), lambda: recipe.scale / std)
@@ -44,7 +44,7 @@ class ModifiedResNet(Module):
 class Convolution(Module):
     """A convolution with the batch normalisation after it: (N, in, ..) -> (N, out, ..)."""
 
-    def __init__(self, convolution: weights.Convolution, stride: int = 1) -> None:
+    def __init__(self, convolution: ConvolutionWeights, stride: int = 1) -> None:
         super().__init__()
         self._convolution, self._stride = convolution, stride
         self._side = convolution.weight.shape[2]
@@ -75,7 +75,7 @@ class Convolution(Module):
 class Bottleneck(Module):
     """A residual block: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
 
-    def __init__(self, block: weights.Bottleneck) -> None:
+    def __init__(self, block: BottleneckWeights) -> None:
         super().__init__()
         self._stride = block.stride
         self.convolutions = ModuleList([Convolution(conv) for conv in block.convolutions])
@@ -94,7 +94,7 @@ class Bottleneck(Module):
 class AttentionPool(Module):
     """Attention of the average to itself and all places: (N, C, H, W) -> (N, D), unit rows."""
 
-    def __init__(self, tower: weights.ModifiedResNet) -> None:
+    def __init__(self, tower: ModifiedResNetWeights) -> None:
         super().__init__()
         places, self._width = tower.positions.shape
         self.positions = constant((places, self._width), tower.positions.float32)

@@ -6,10 +6,10 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.nn import Module, ModuleList
 
-from . import weights
 from .attention import Block, EndBlock
 from .layers import LAST, Head, Op, Value, constant
 from .prefixes import Prefixes, find_prefixes
+from .weights import BlockWeights, TextTransformerWeights
 
 
 class TextTransformer(Module):
@@ -20,7 +20,7 @@ class TextTransformer(Module):
     begin alike share rows.
     """
 
-    def __init__(self, tower: weights.TextTransformer) -> None:
+    def __init__(self, tower: TextTransformerWeights) -> None:
         super().__init__()
         self._pooling = tower.pooling
         context, self._width = tower.positions.shape
@@ -69,7 +69,7 @@ class TextTransformer(Module):
 class _Blocks(Module):
     """All blocks: (R, W) -> (N, 1, W), the pooled token's."""
 
-    def __init__(self, blocks: tuple[weights.Block, ...]) -> None:
+    def __init__(self, blocks: tuple[BlockWeights, ...]) -> None:
         super().__init__()
         self.full = ModuleList([Block(block) for block in blocks[:-1]])
         self.last = EndBlock(blocks[-1])

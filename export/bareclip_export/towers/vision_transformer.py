@@ -6,10 +6,10 @@ from onnxscript.nn import Module, ModuleList
 
 from bareclip.bundle import ImageRecipe
 
-from . import weights
 from .attention import Block, ClassBlock
 from .attention_pooling import AttentionPooling
 from .layers import FLOAT, LAST, Head, Norm, Op, Value, constant
+from .weights import AttentionPoolingWeights, BlockWeights, VisionTransformerWeights
 
 
 class VisionTransformer(Module):
@@ -19,7 +19,7 @@ class VisionTransformer(Module):
     folded into the patch projection's weight and one table that is added after it.
     """
 
-    def __init__(self, tower: weights.VisionTransformer, recipe: ImageRecipe) -> None:
+    def __init__(self, tower: VisionTransformerWeights, recipe: ImageRecipe) -> None:
         super().__init__()
         self._tower, self._recipe = tower, recipe
         self._patch, self._grid = tower.patch_size, tower.image_size // tower.patch_size
@@ -69,7 +69,7 @@ class VisionTransformer(Module):
 class _ClassToken(Module):
     """All blocks: (N, T, W) -> (N, 1, W), the class token's."""
 
-    def __init__(self, blocks: tuple[weights.Block, ...]) -> None:
+    def __init__(self, blocks: tuple[BlockWeights, ...]) -> None:
         super().__init__()
         self.full = ModuleList([Block(block) for block in blocks[:-1]])
         self.last = ClassBlock(blocks[-1])
@@ -83,7 +83,7 @@ class _ClassToken(Module):
 class _AllTokens(Module):
     """All blocks: (N, T, W) -> (N, T, W)."""
 
-    def __init__(self, blocks: tuple[weights.Block, ...]) -> None:
+    def __init__(self, blocks: tuple[BlockWeights, ...]) -> None:
         super().__init__()
         self.full = ModuleList([Block(block) for block in blocks])
 
@@ -96,7 +96,7 @@ class _AllTokens(Module):
 class _Average(Module):
     """The patches' average, normalised and projected: (N, T, W) -> (N, D), unit rows."""
 
-    def __init__(self, tower: weights.VisionTransformer) -> None:
+    def __init__(self, tower: VisionTransformerWeights) -> None:
         super().__init__()
         self._first = 0 if tower.class_embedding is None else 1
         before = tower.pooling == "average_of_normed"
@@ -111,11 +111,11 @@ class _Average(Module):
         return self.head(op, op.ReduceMean(x, [1], keepdims=1))
 
 
-def _pooled(tower: weights.VisionTransformer) -> tuple[Module, Module]:
+def _pooled(tower: VisionTransformerWeights) -> tuple[Module, Module]:
     """The blocks, and what makes unit vectors of what they give."""
     if tower.pooling == "class":
         return _ClassToken(tower.blocks), Head(tower.post_norm, tower.projection)
-    if isinstance(tower.pooling, weights.AttentionPooling):
+    if isinstance(tower.pooling, AttentionPoolingWeights):
         pooling = AttentionPooling(tower.pooling, tower.post_norm, tower.projection)
         return _AllTokens(tower.blocks), pooling
     return _AllTokens(tower.blocks), _Average(tower)

@@ -1,6 +1,6 @@
 """What a layout hands to a tower: sizes, and tensors that are still on disk.
 
-Linear weights are (out, in), as checkpoints store them; all shapes are checked already.
+LinearWeights weights are (out, in), as checkpoints store them; all shapes are checked already.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearWeights:
     """weight (out, in) and bias (out,)."""
 
     weight: Tensor
@@ -20,7 +20,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Norm:
+class NormWeights:
     """Layer normalisation over the last axis: scale (width,), bias (width,)."""
 
     scale: Tensor
@@ -29,23 +29,23 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockWeights:
     """A pre-norm transformer block."""
 
     heads: int
     activation: Activation
-    attention_norm: Norm
-    query: Linear
-    key: Linear
-    value: Linear
-    out: Linear
-    mlp_norm: Norm
-    expand: Linear
-    contract: Linear
+    attention_norm: NormWeights
+    query: LinearWeights
+    key: LinearWeights
+    value: LinearWeights
+    out: LinearWeights
+    mlp_norm: NormWeights
+    expand: LinearWeights
+    contract: LinearWeights
 
 
 @dataclass(frozen=True)
-class AttentionPooling:
+class AttentionPoolingWeights:
     """A learned query that attends to all tokens, and an MLP after it, which is added.
 
     Attributes:
@@ -56,17 +56,17 @@ class AttentionPooling:
     heads: int
     activation: Activation
     probe: Tensor
-    query: Linear
-    key: Linear
-    value: Linear
-    out: Linear
-    norm: Norm
-    expand: Linear
-    contract: Linear
+    query: LinearWeights
+    key: LinearWeights
+    value: LinearWeights
+    out: LinearWeights
+    norm: NormWeights
+    expand: LinearWeights
+    contract: LinearWeights
 
 
 @dataclass(frozen=True)
-class VisionTransformer:
+class VisionTransformerWeights:
     """A ViT.
 
     Attributes:
@@ -89,15 +89,15 @@ class VisionTransformer:
     patch_bias: Tensor | None
     class_embedding: Tensor | None
     positions: Tensor
-    pre_norm: Norm | None
-    blocks: tuple[Block, ...]
-    post_norm: Norm
-    pooling: Literal["class", "average", "average_of_normed"] | AttentionPooling
+    pre_norm: NormWeights | None
+    blocks: tuple[BlockWeights, ...]
+    post_norm: NormWeights
+    pooling: Literal["class", "average", "average_of_normed"] | AttentionPoolingWeights
     projection: Tensor | None
 
 
 @dataclass(frozen=True)
-class Convolution:
+class ConvolutionWeights:
     """A convolution without bias and the batch normalisation after it.
 
     Attributes:
@@ -114,7 +114,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class Bottleneck:
+class BottleneckWeights:
     """A residual block; what strides is an average over squares of that side.
 
     Attributes:
@@ -123,12 +123,12 @@ class Bottleneck:
     """
 
     stride: int
-    convolutions: tuple[Convolution, Convolution, Convolution]
-    shortcut: Convolution | None
+    convolutions: tuple[ConvolutionWeights, ConvolutionWeights, ConvolutionWeights]
+    shortcut: ConvolutionWeights | None
 
 
 @dataclass(frozen=True)
-class ModifiedResNet:
+class ModifiedResNetWeights:
     """CLIP's ResNet: three convolutions to begin with, pooled by attention.
 
     Attributes:
@@ -137,18 +137,18 @@ class ModifiedResNet:
     """
 
     image_size: int
-    stem: tuple[Convolution, Convolution, Convolution]
-    blocks: tuple[Bottleneck, ...]
+    stem: tuple[ConvolutionWeights, ConvolutionWeights, ConvolutionWeights]
+    blocks: tuple[BottleneckWeights, ...]
     heads: int
     positions: Tensor
-    query: Linear
-    key: Linear
-    value: Linear
-    out: Linear
+    query: LinearWeights
+    key: LinearWeights
+    value: LinearWeights
+    out: LinearWeights
 
 
 @dataclass(frozen=True)
-class TextTransformer:
+class TextTransformerWeights:
     """A text tower.
 
     Attributes:
@@ -165,7 +165,7 @@ class TextTransformer:
     positions: Tensor
     causal: bool
     pooling: int | Literal["highest", "last"]
-    blocks: tuple[Block, ...]
-    post_norm: Norm
+    blocks: tuple[BlockWeights, ...]
+    post_norm: NormWeights
     projection: Tensor | None
     projection_bias: Tensor | None

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from ..bench import WORKS, Case, Report, run
-from ..bundle import Bundle
-from ..clip import DEMO
+from ..bundle import DEMO, Bundle
 from ..errors import BareclipError
+from ..measure.speed import WORKS, Case, Report, run
 from .options import json_option
 from .output import print_pairs, print_table
 

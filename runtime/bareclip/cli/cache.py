@@ -1,4 +1,4 @@
-"""bareclip cache: what is kept of prepared towers, and clearing it."""
+"""bareclip cache: what is kept of towers kept, and clearing it."""
 
 import json
 import time
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .. import prepared
+from ..inference.graph_cache import cache_folder, entries
+from ..inference.graph_cache import clear as clear_cache
 from .options import json_option
 from .output import print_table
 
@@ -15,7 +16,7 @@ from .output import print_table
 @click.option("--clear", is_flag=True, help="Remove all of it.")
 @json_option
 def cache(clear: bool, as_json: bool) -> None:
-    """Shows the prepared towers that make later processes start sooner.
+    """Shows the towers kept that make later processes start sooner.
 
     They are made when a tower is first loaded, and the longest unused go when there are more
     than 8 GB. BARECLIP_CACHE names another folder, or turns it off with `off`.
@@ -24,9 +25,9 @@ def cache(clear: bool, as_json: bool) -> None:
     bareclip cache
     bareclip cache --clear
     """
-    folder = prepared.cache_folder()
-    found = prepared.entries()
-    freed = prepared.clear() if clear else 0
+    folder = cache_folder()
+    found = entries()
+    freed = clear_cache() if clear else 0
     if as_json:
         listed = [
             {"graph": e.graph, "onnxruntime": e.onnxruntime, "bytes": e.size, "used": e.used}

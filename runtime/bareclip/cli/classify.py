@@ -5,9 +5,9 @@ import json
 
 import click
 
-from .. import templates as prompts
-from ..index.render import printable
-from ..zero_shot import Ensemble, ranked
+from ..files import printable
+from ..scoring.zero_shot import Ensemble, ranked
+from ..texts.prompts import templates_argument
 from .options import ModelOptions, bundle_option, json_option, lines_or_list, with_model
 from .output import print_table, with_progress
 from .sources import expand
@@ -50,10 +50,10 @@ def classify(
     bareclip classify cat.jpg --labels "cat,dog,bird" --bundle clip-b32
     bareclip classify photos/ --labels labels.txt --templates imagenet --top 3 --bundle clip-b32
     """
-    chosen = prompts.from_argument(templates)
+    chosen = templates_argument(templates)
     sources = expand(images)
     clip = model.load()
-    classifier = clip.classifier(lines_or_list(labels), chosen, ensemble)
+    classifier = clip.classifier(lines_or_list(labels), templates=chosen, ensemble=ensemble)
     vectors = clip.embed_images(with_progress([source.image for source in sources]))
     probabilities = classifier.probabilities(vectors)
     results = [

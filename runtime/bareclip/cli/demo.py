@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from ..clip import DEMO, Clip, Vectors, load
+from ..bundle import DEMO
+from ..clip import Clip, load
 from ..errors import BareclipError
-from ..sheet import Cell, Section, contact_sheet
+from ..show.sheet import Cell, Section, contact_sheet
+from ..types import Vectors
 from .output import print_table
 
 # Drawings that training did not show, named for what they show.
@@ -65,7 +67,7 @@ def _classify(clip: Clip, paths: list[Path], vectors: Vectors) -> Section:
     settings = [("plain", "embedding"), ("five", "embedding"), ("five", "probability")]
     answers = []
     for templates, ensemble in settings:
-        classifier = clip.classifier(LABELS, templates, ensemble)  # type: ignore[arg-type]
+        classifier = clip.classifier(LABELS, templates=templates, ensemble=ensemble)  # type: ignore[arg-type]
         probabilities = classifier.probabilities(vectors)
         best = probabilities.argmax(axis=1)
         answers.append([(LABELS[b], row[b]) for b, row in zip(best, probabilities, strict=True)])
@@ -97,7 +99,7 @@ def _search(clip: Clip, paths: list[Path], vectors: Vectors) -> list[Section]:
     click.echo(f"\nSearch: the pictures nearest to a text, of {len(paths)}.\n")
     sections, rows = [], []
     for query in QUERIES:
-        hits = clip.search(query, vectors, paths, k=4)
+        hits = clip.search(vectors, paths, text=query, k=4)
         rows.append([query, *(f"{hit.item.stem} {hit.similarity:.2f}" for hit in hits[:2])])
         cells = [
             Cell(Image.open(hit.item), (f"{rank}. {hit.item.stem}", f"{hit.similarity:.3f}"))

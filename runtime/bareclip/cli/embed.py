@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import BareclipError
 from ..files import replacing
-from ..results import PartialEmbeddings
+from ..types import PartialEmbeddings
 from .options import ModelOptions, bundle_option, json_option, with_model
 from .output import print_skipped, with_progress
 from .sources import expand

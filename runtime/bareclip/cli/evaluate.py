@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from .. import templates as prompts
-from ..evaluate import RECALL_AT, Setting, retrieval, zero_shot
-from ..zero_shot import Ensemble
+from ..measure.accuracy import RECALL_AT, Setting, retrieval, zero_shot
+from ..scoring.zero_shot import Ensemble
+from ..texts.prompts import templates_argument
 from .options import ModelOptions, json_option, with_model
 from .output import print_skipped, print_table, with_progress
 
@@ -86,7 +86,7 @@ def _settings(names: Sequence[str], ensembles: Sequence[Ensemble]) -> list[Setti
     """All combinations; a single template is asked once, since ensembles of one agree."""
     settings = []
     for name in names:
-        templates = prompts.from_argument(name)
+        templates = templates_argument(name)
         telling = ensembles if len(templates) > 1 else ensembles[:1]
         settings += [Setting(name, templates, ensemble) for ensemble in telling]
     return settings

@@ -10,17 +10,11 @@ import click
 from tqdm import tqdm
 
 from ..errors import BareclipError, StoreError
+from ..files import printable
 from ..index import Index
 from ..index.photo_index import IndexStatus
-from ..index.render import printable
 from ..index.sync import FileFailure, SyncProgress, SyncReport
-from .options import (
-    device_option,
-    index_bundle_option,
-    json_option,
-    load_indexed,
-    threads_option,
-)
+from .options import device_option, index_bundle_option, json_option, load_indexed, threads_option
 from .output import print_pairs
 
 

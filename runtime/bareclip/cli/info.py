@@ -11,8 +11,8 @@ import click
 from .. import __version__
 from ..bundle import Bundle
 from ..errors import BundleError, DeviceError
-from ..installation import Installation, installation, package_version
-from ..threads import default_threads
+from ..inference.installation import Installation, installation, package_version
+from ..inference.threads import default_threads
 from .options import json_option
 from .output import print_pairs, print_table
 

@@ -9,9 +9,9 @@ import click
 
 from ..clip import Clip, load
 from ..errors import BareclipError, DeviceError
+from ..files import read_lines
+from ..images.pixels import Reading
 from ..index import Index
-from ..preprocess import Reading
-from ..templates import read_lines
 
 DEMO_NOTICE = (
     "bareclip: this is the demo model, which knows drawn emoji and shapes and no photos; "
@@ -32,14 +32,22 @@ class ModelOptions:
         read: str,
         cache: bool,
     ) -> None:
-        self._arguments = (bundle, _each_tower(precision), device, threads)
-        self._cache = cache
+        self._bundle = bundle
+        self._precision = _each_tower(precision)
+        self._device, self._threads, self._cache = device, threads, cache
         self._reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
 
     def load(self) -> Clip:
-        if self._arguments[0] is None:
+        if self._bundle is None:
             click.echo(DEMO_NOTICE, err=True)
-        return load(*self._arguments, reading=self._reading, cache=self._cache)
+        return load(
+            self._bundle,
+            precision=self._precision,
+            device=self._device,
+            threads=self._threads,
+            reading=self._reading,
+            cache=self._cache,
+        )
 
 
 def _each_tower(precision: str) -> str | dict[str, str]:
@@ -123,12 +131,12 @@ def load_indexed(
             "bareclip export openai/clip-vit-base-patch32 -o clip-b32, then --bundle clip-b32"
         )
     try:
-        return load(bundle, chosen, device, threads, reading)
+        return load(bundle, precision=chosen, device=device, threads=threads, reading=reading)
     except DeviceError:
         if precision or chosen == "auto":
             raise
         # An index of fp16, made on a GPU, can be asked by text anywhere.
-        return load(bundle, "auto", device, threads, reading)
+        return load(bundle, device=device, threads=threads, reading=reading)
 
 
 bundle_option = click.option(

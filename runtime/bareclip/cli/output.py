@@ -7,7 +7,7 @@ import click
 from tqdm import tqdm
 
 from ..bundle import Bundle, Fidelity
-from ..results import Failure
+from ..types import Failure
 
 Item = TypeVar("Item")
 

@@ -6,18 +6,11 @@ from pathlib import Path
 import click
 
 from ..errors import BareclipError
-from ..files import replacing
+from ..files import printable, read_lines, replacing
 from ..index import Index
 from ..index.query import Query
-from ..index.render import Answer, page, printable, sheet
-from ..templates import read_lines
-from .options import (
-    device_option,
-    index_bundle_option,
-    json_option,
-    load_indexed,
-    threads_option,
-)
+from ..show.page import Answer, page, sheet
+from .options import device_option, index_bundle_option, json_option, load_indexed, threads_option
 from .output import print_table
 from .sources import expand
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ImageError
-from ..image_input import Fetched, image_files
+from ..images.inputs import Fetched, image_files
 
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 DOWNLOAD_SECONDS = 30

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from ..bundle import Bundle
-from ..captions import read_pairs
 from ..errors import BareclipError, BundleError
-from ..fidelity import BASE, compare, make_corpus, shortfalls
-from ..image_input import image_files
+from ..images.inputs import image_files
+from ..measure.captions import read_pairs
+from ..measure.fidelity import BASE, compare, make_corpus, shortfalls
 from .options import json_option
 from .output import print_fidelity
 

@@ -1,10 +1,13 @@
 """The photo index: one file that remembers a folder's photos by their vectors.
 
-``store`` is the file, ``scan`` finds what is in a folder, ``prepare`` reads one picture,
-``sync`` brings the store up to date; ``matrix`` and ``exact`` answer questions, ``graph``
-approximately; ``render`` shows the answers, ``exchange`` moves vectors to other systems.
+``store`` is the file, ``scan`` finds what is in a folder, ``inspection`` reads one file,
+``sync`` brings the store up to date; ``vectors_file`` holds what is searched exactly, ``hnsw``
+what is searched approximately; ``query`` is what is asked, ``exchange`` moves vectors to other
+systems.
 """
 
-from .photo_index import Index
+from .fingerprint import Fingerprint
+from .photo_index import Index, IndexStatus
+from .sync import FileFailure, SyncProgress, SyncReport
 
-__all__ = ["Index"]
+__all__ = ["FileFailure", "Fingerprint", "Index", "IndexStatus", "SyncProgress", "SyncReport"]

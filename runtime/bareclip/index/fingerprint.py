@@ -8,7 +8,7 @@ from typing import Literal
 from ..bundle import Bundle, FileRecord
 from ..clip import Clip
 from ..errors import StoreError
-from ..preprocess import Reading
+from ..images.pixels import Reading
 
 Decoding = Literal["scaled", "exact"]
 

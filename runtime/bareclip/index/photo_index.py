@@ -12,18 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..clip import Clip
 from ..errors import StoreError, VectorError
-from ..results import IndexHit
-from ..similarity import Floats
-from . import exact as exact_search
-from . import matrix as matrices
+from ..scoring.nearest import dot_products, nearest
+from ..scoring.vectors import Floats
+from ..types import IndexHit
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
-from .graph import Graph, import_usearch
-from .matrix import Matrix
+from .hnsw import Hnsw, import_usearch
 from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add
 from .store import Store
 from .sync import FileFailure, Report, SyncReport, sync
+from .vectors_file import Matrix, load_matrix
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Index:
         self._given = given
         self._lock = threading.RLock()
         self._matrix: Matrix | None = None
-        self._graph: tuple[Matrix, Graph] | None = None
+        self._graph: tuple[Matrix, Hnsw] | None = None
 
     @classmethod
     def open(
@@ -150,9 +149,9 @@ class Index:
         place = Path(os.path.expanduser(folder))  # noqa: PTH111
         with self._lock, self._store.writing():
             remove_leftovers(self.path)
-            done = sync(self._store, self._clip, place, prune, report)
+            done = sync(self._store, self._clip.images, place, prune, report)
             with self._store.reading():
-                self._matrix = matrices.load(self._store, tidy=True)
+                self._matrix = load_matrix(self._store, tidy=True)
         return done
 
     def add(
@@ -235,7 +234,7 @@ class Index:
                 found = self._approximate(matrix, rows, wanted)
             else:
                 allowed = self._allowed(matrix, under)
-                found = exact_search.nearest(matrix.parts, rows, wanted, allowed)
+                found = nearest(matrix.parts, rows, wanted, allowed)
             return [
                 self._hits(matrix.ids[places], scores, k, own, min_similarity)
                 for (places, scores), own in zip(found, itself, strict=True)
@@ -284,7 +283,7 @@ class Index:
         """
         count = self._add(read_vectors(Path(path), self.made_by))
         with self._lock, self._store.reading():
-            self._matrix = matrices.load(self._store, tidy=True)
+            self._matrix = load_matrix(self._store, tidy=True)
         return count
 
     def _add(self, batches: Iterable[Batch]) -> int:
@@ -307,7 +306,7 @@ class Index:
 
     def _current_matrix(self) -> Matrix:
         if self._matrix is None or self._matrix.state != self._store.state():
-            self._matrix = matrices.load(self._store, tidy=False)
+            self._matrix = load_matrix(self._store, tidy=False)
         return self._matrix
 
     def _allowed(
@@ -329,11 +328,11 @@ class Index:
         self, matrix: Matrix, rows: Floats, k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         if self._graph is None or self._graph[0] is not matrix:
-            self._graph = matrix, Graph.load(self._store, matrix)
+            self._graph = matrix, Hnsw.load(self._store, matrix)
         found = []
         for row in rows:
             places = np.searchsorted(matrix.ids, self._graph[1].search(row, k))
-            scores = exact_search.products(matrix.parts, row, places)
+            scores = dot_products(matrix.parts, row, places)
             order = np.lexsort((places, -scores))
             found.append((places[order], scores[order]))
         return found

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..clip import Clip
 from ..errors import StoreError, VectorError
-from ..image_input import ImageInput
-from ..similarity import Floats, normalize
+from ..images.inputs import ImageInput
+from ..scoring.vectors import Floats, normalize
 
 Query: TypeAlias = str | ImageInput | NDArray[np.floating[Any]]
 # Ids, vectors and metadata, as ``Index.add`` takes them.

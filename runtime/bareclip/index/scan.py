@@ -8,7 +8,7 @@ import stat
 from collections import deque
 from dataclasses import dataclass, field
 
-from ..preprocess import reason
+from ..images.pixels import reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StoreError
-from ..similarity import Floats
+from ..scoring.vectors import Floats
 from .database import check_format, create, explained, only_writer
 from .fingerprint import Fingerprint
 from .scan import FoundFile

@@ -6,6 +6,7 @@ A batch is a transaction: killed at any moment, the next run redoes at most one.
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Set
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clip import IMAGE_BATCH, Clip
+from ..encoders import ImageEncoder
 from ..errors import StoreError
-from ..preprocess import in_threads
+from ..types import Vectors
 from .database import is_store_file
-from .prepare import Prepared, prepare
+from .inspection import Inspected, inspect_file
 from .scan import FoundFile, Scan, scan
 from .store import KnownFile, Store
 
@@ -67,10 +68,15 @@ class SyncReport:
     unreadable: list[FileFailure]
 
 
+# A file that was looked into, and its vector where it is a picture.
+_Found = tuple[Inspected, Vectors | None]
+
 Report = Callable[[SyncProgress], None]
 
 
-def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) -> SyncReport:
+def sync(
+    store: Store, encoder: ImageEncoder, folder: Path, prune: bool, report: Report
+) -> SyncReport:
     """As ``Index.sync``; the caller keeps other writers out."""
     root = os.path.abspath(os.fsencode(folder))
     with store.reading():
@@ -81,7 +87,7 @@ def sync(store: Store, clip: Clip, folder: Path, prune: bool, report: Report) ->
     seen = {file.key for file in found.files}
     absent = [file for file in here if file.key not in seen]
     gone = [file for file in absent if prune or not _may_be_away(file, root, found)]
-    work = _Work(store, clip, known, gone)
+    work = _Work(store, encoder, known, gone)
     todo, elsewhere = [], []
     for file in found.files:
         before = known.get(file.key)
@@ -173,74 +179,81 @@ class _Work:
     """Looks into files in threads and writes what comes of it, a batch a transaction."""
 
     def __init__(
-        self, store: Store, clip: Clip, known: dict[bytes, KnownFile], gone: list[KnownFile]
+        self,
+        store: Store,
+        encoder: ImageEncoder,
+        known: dict[bytes, KnownFile],
+        gone: list[KnownFile],
     ) -> None:
         self.added = self.changed = self.renamed = self.unchanged = 0
         self.failures: list[FileFailure] = []
         self.gone = {file.id: file for file in gone}
         self._moved = {file.content: file for file in gone if file.status == "embedded"}
         self._store = store
-        self._clip = clip
+        self._encoder = encoder
         self._known = known
         # Shared with the threads, which only ask what is in it.
         self._contents = {file.content for file in known.values() if file.content is not None}
 
     def run(self, todo: list[FoundFile], report: Report) -> None:
-        batch: list[Prepared] = []
+        batch: list[_Found] = []
         done = pictures = 0
         report(SyncProgress(0, len(todo), 0))
-        look = partial(self._look_into, known=self._contents)
-        for prepared in in_threads(look, todo, self._clip.threads, 2 * IMAGE_BATCH):
-            batch.append(prepared)
-            pictures += prepared.pixels is not None
-            if pictures == IMAGE_BATCH or len(batch) == _BATCH:
-                self._write(batch)
-                done += len(batch)
-                report(SyncProgress(done, len(todo), len(self.failures)))
-                batch, pictures = [], 0
+        read = partial(self._inspect, known=self._contents)
+        with closing(self._encoder.embed_each(todo, read)) as found:
+            for looked_into, vector in found:
+                batch.append((looked_into, vector))
+                pictures += vector is not None
+                # What the encoder had in one batch goes into one transaction.
+                if pictures == self._encoder.batch_size or len(batch) == _BATCH:
+                    self._write(batch)
+                    done += len(batch)
+                    report(SyncProgress(done, len(todo), len(self.failures)))
+                    batch, pictures = [], 0
         if batch:
             self._write(batch)
             report(SyncProgress(len(todo), len(todo), len(self.failures)))
 
-    def _look_into(self, file: FoundFile, known: Set[bytes]) -> Prepared:
-        return prepare(file, self._clip.bundle.image_recipe(), self._store.fingerprint, known)
+    def _inspect(
+        self, file: FoundFile, known: Set[bytes]
+    ) -> tuple[Inspected, NDArray[np.uint8] | None]:
+        return inspect_file(file, self._encoder.recipe, self._store.fingerprint, known)
 
-    def _write(self, batch: list[Prepared]) -> None:
+    def _write(self, batch: list[_Found]) -> None:
         # Before anything is written: a file whose content is copied may itself be replaced
         # in this batch, as when two change places.
         with self._store.reading():
-            rows = [self._with_vector(prepared) for prepared in batch]
-        pixels = [prepared.pixels for prepared, _ in rows if prepared.pixels is not None]
-        embedded = iter(self._clip.embed_pixels(np.stack(pixels)) if pixels else ())
+            rows = [self._with_vector(*found) for found in batch]
         with self._store.transaction():
-            for prepared, vector in rows:
-                fresh = prepared.pixels is not None
-                self._write_one(prepared, next(embedded) if fresh else vector)
+            for inspected, vector in rows:
+                self._write_one(inspected, vector)
 
-    def _with_vector(self, prepared: Prepared) -> tuple[Prepared, NDArray[np.float32] | None]:
+    def _with_vector(self, inspected: Inspected, vector: Vectors | None) -> _Found:
         """With the vector of the same content where the store has it."""
-        row = prepared.row
-        if row.content is None or prepared.pixels is not None:
-            return prepared, None
+        row = inspected.row
+        if row.content is None or vector is not None:
+            return inspected, vector
         source = self._store.with_content(row.content)
         if source is None:  # its last copy has been replaced since
-            return self._look_into(prepared.file, known=frozenset()), None
+            inspected, pixels = self._inspect(inspected.file, known=frozenset())
+            fresh = None if pixels is None else self._encoder.embed_pixels(pixels[None])[0]
+            return inspected, fresh
         width, height, vector = source
         row = dataclasses.replace(row, width=width, height=height)
-        return dataclasses.replace(prepared, row=row), vector
+        return dataclasses.replace(inspected, row=row), vector
 
-    def _write_one(self, prepared: Prepared, vector: NDArray[np.float32] | None) -> None:
-        row, before = prepared.row, self._known.get(prepared.row.key)
+    def _write_one(self, inspected: Inspected, vector: Vectors | None) -> None:
+        row, before = inspected.row, self._known.get(inspected.row.key)
         if row.content is None:
             self._store.put_file(row, None)
             if row.status != "other":
                 self.failures.append(FileFailure(os.fsdecode(row.path), str(row.reason)))
         elif before is not None and before.content == row.content:
-            self._store.move_file(before.id, prepared.file)
+            self._store.move_file(before.id, inspected.file)
             self.unchanged += 1
         elif (moved := self._moved.pop(row.content, None)) is not None:
             del self.gone[moved.id]
-            self._store.move_file(moved.id, prepared.file)
+            self._store.move_file(moved.id, inspected.file)
             self.renamed += 1
         else:
             self._store.put_file(row, vector)

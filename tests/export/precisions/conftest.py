@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bareclip.bundle import Bundle
-from bareclip.samples import TEXTS, drawn_pixels
-from bareclip.tokenizer import Tokenizer
+from bareclip.measure.samples import TEXTS, drawn_pixels
+from bareclip.texts.tokenizer import Tokenizer
 
 
 def run(graph: Path, given: NDArray[Any]) -> NDArray[np.float32]:

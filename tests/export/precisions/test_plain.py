@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from benchmarks.seeded import Sizes, Tower, write_checkpoint
 
 from bareclip.bundle import Bundle
 from bareclip_export.export import export
@@ -15,6 +14,7 @@ from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.plain import load_plain, remove_prefixes, remove_spare_units
 from bareclip_export.precisions.quantize import quantize
 from bareclip_export.towers.layers import spare_units
+from tests.seeded.clip import Sizes, Tower, write_checkpoint
 
 from .conftest import operators, run
 

@@ -17,8 +17,8 @@ import pytest
 import bareclip
 from bareclip.bundle import Bundle
 from bareclip.errors import BundleError, DeviceError
-from bareclip.fidelity import FLOORS, compare, make_corpus, shortfalls
-from bareclip.image_input import image_files
+from bareclip.images.inputs import image_files
+from bareclip.measure.fidelity import FLOORS, compare, make_corpus, shortfalls
 from bareclip_export.errors import PrecisionError
 from bareclip_export.export import export
 from bareclip_export.precisions import rounding

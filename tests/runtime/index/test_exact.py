@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bareclip.index import exact
-from bareclip.similarity import normalize
+from bareclip.scoring import nearest as exact
+from bareclip.scoring.vectors import normalize
 
 K = (0, 1, 10, 100, 5000)
 

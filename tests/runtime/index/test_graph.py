@@ -8,7 +8,7 @@ import pytest
 
 import bareclip
 from bareclip import StoreError
-from bareclip.similarity import normalize
+from bareclip.scoring.vectors import normalize
 
 pytest.importorskip("usearch", reason="needs bareclip[ann]")
 

@@ -12,8 +12,8 @@ import pytest
 
 import bareclip
 from bareclip import StoreError, VectorError
-from bareclip.index import matrix as matrices
-from bareclip.similarity import normalize
+from bareclip.index import vectors_file as matrices
+from bareclip.scoring.vectors import normalize
 from tests.variants import picture
 
 

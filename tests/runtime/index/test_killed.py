@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import bareclip
-from bareclip.clip import IMAGE_BATCH
+from bareclip.encoders import IMAGE_BATCH
 from tests.variants import picture
 
 ROOT = Path(__file__).parents[3]

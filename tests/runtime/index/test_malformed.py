@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import bareclip
-from bareclip.image_input import image_endings
+from bareclip.images.inputs import image_endings
 from tests.variants import picture
 
 MODES = ("RGB", "RGBA", "L", "P", "1", "CMYK", "I;16", "F", "LA", "I")

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from bareclip import IndexHit
-from bareclip.index.render import Answer, page, printable, sheet
+from bareclip.files import printable
+from bareclip.show.page import Answer, page, sheet
 
 
 class Parser(HTMLParser):

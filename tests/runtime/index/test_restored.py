@@ -9,7 +9,7 @@ import pytest
 
 import bareclip
 from bareclip.index.store import Store
-from bareclip.similarity import normalize
+from bareclip.scoring.vectors import normalize
 from tests.variants import picture
 
 from .conftest import names

@@ -14,7 +14,7 @@ import pytest
 
 import bareclip
 from bareclip import StoreError
-from bareclip.index import prepare as prepare_module
+from bareclip.index import inspection as prepare_module
 from bareclip.index import scan as scan_module
 from bareclip.index import sync as sync_module
 from bareclip.index.sync import SyncProgress, SyncReport

@@ -1,0 +1,106 @@
+"""Holds an exported tower to its checkpoint before a bundle is complete.
+
+The export fails above ``TOLERANCE``; the figures travel in the bundle.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bareclip.bundle import Parity
+from bareclip.encoders import ImageEncoder, TextEncoder
+from bareclip.measure.samples import AWKWARD_TEXTS, drawn_pixels
+from bareclip.scoring.vectors import cosine
+
+from .errors import ParityError
+
+# On normalised vectors. float32 towers land near 2e-7; a wrong constant far above.
+TOLERANCE = 1e-5
+
+# (a batch of a tower's input) -> (N, D) unit rows.
+Reference = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def check_images(encoder: ImageEncoder, reference: Reference, reference_name: str) -> Parity:
+    """Compares a vision tower with a reference, on drawn pictures and noise.
+
+    Args:
+        encoder: Of the bundle that was made.
+        reference: Takes (N, size, size, 3) uint8.
+        reference_name: What the parity record calls it.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ParityError: A vector differs by more than ``TOLERANCE``.
+    """
+    pixels = drawn_pixels(encoder.recipe.size, 4)
+    answers = encoder.embed_pixels(pixels, batch_size=2)
+    return _compared("vision", answers, reference(pixels), reference_name)
+
+
+def check_texts(
+    encoder: TextEncoder, vocabulary: int, reference: Reference, reference_name: str
+) -> Parity:
+    """Compares a text tower with a reference: short texts, long, empty, awkward; random ids.
+
+    Args:
+        encoder: Of the bundle that was made.
+        vocabulary: Rows of the token table.
+        reference: Takes (N, T) int64.
+        reference_name: What the parity record calls it.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ParityError: A vector differs by more than ``TOLERANCE``.
+    """
+    batches = [ids for _, ids in encoder.batches(AWKWARD_TEXTS)]
+    batches.append(_noise(encoder, vocabulary))
+    answers = np.concatenate([encoder.embed_tokens(batch) for batch in batches])
+    wanted = reference(_joined(batches, encoder.recipe.pad_id))
+    return _compared("text", answers, wanted, reference_name)
+
+
+def _compared(
+    tower: str, answers: NDArray[np.float32], wanted: NDArray[Any], reference_name: str
+) -> Parity:
+    difference = float(np.abs(answers - wanted).max())
+    parity = Parity(
+        reference=reference_name,
+        max_difference=difference,
+        min_cosine=float(np.diagonal(cosine(answers.astype(np.float64), wanted)).min()),
+        inputs=len(answers),
+    )
+    if not difference <= TOLERANCE:  # NaN fails too
+        raise ParityError(
+            f"the {tower} tower differs from {reference_name} by {difference:.1e}, more "
+            f"than {TOLERANCE:.0e}, on normalised vectors; nothing was written. "
+            "Please report this checkpoint"
+        )
+    return parity
+
+
+def _noise(encoder: TextEncoder, vocabulary: int) -> NDArray[np.int64]:
+    """(2, T) random ids at full context length, the first with an end in its middle."""
+    length, end = encoder.recipe.context_length, encoder.recipe.end_id
+    noise = np.random.default_rng(0).integers(0, vocabulary, (2, length))
+    noise[0, length // 2] = end
+    noise[:, -1] = end
+    return noise.astype(np.int64)
+
+
+def _joined(batches: Sequence[NDArray[Any]], pad_id: int) -> NDArray[Any]:
+    """All batches as one."""
+    width = max(batch.shape[1] for batch in batches)
+    rest = [(0, 0)] * (batches[0].ndim - 2)
+    return np.concatenate(
+        [
+            np.pad(b, [(0, 0), (0, width - b.shape[1]), *rest], constant_values=pad_id)
+            for b in batches
+        ]
+    )

@@ -1,0 +1,214 @@
+"""The bundle: one folder that holds a converted model and every constant it needs.
+
+``bundle.json`` is read strictly: what this version does not know, it refuses by name.
+This module knows files and JSON; it loads no model.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import BundleError
+from .format import Fidelity, FileRecord, ImageRecipe, Scoring, Source, TextRecipe, TowerFiles
+from .strict_json import from_json
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+TOKENIZER = "tokenizer.json"
+TOWERS = ("vision", "text")
+# The model that ships with the package.
+DEMO = Path(__file__).parents[1] / "demo"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk, as its manifest describes it.
+
+    Attributes:
+        image: None where it has no vision tower.
+        text, tokenizer: None where it has no text tower.
+        precisions: precision ("fp32") -> tower ("vision", "text") -> files.
+        fidelity: precision, other than fp32 -> what was measured when it was made.
+        folder: Where it lies; not part of the manifest.
+    """
+
+    format_version: int
+    name: str
+    source: Source
+    embedding_dim: int
+    scoring: Scoring
+    image: ImageRecipe | None
+    text: TextRecipe | None
+    tokenizer: FileRecord | None
+    precisions: dict[str, dict[str, TowerFiles]]
+    fidelity: dict[str, Fidelity]
+    folder: Path = field(default=Path(), compare=False, metadata={"in_manifest": False})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Bundle":
+        """Reads and checks a bundle's manifest, and that its files are there, whole.
+
+        Checksums are not computed here, since that reads every byte: see ``damage``.
+
+        Raises:
+            BundleError: No bundle there, a newer format, an unknown or ill-typed field,
+                or a file missing or of the wrong size.
+        """
+        manifest = folder / MANIFEST
+        try:
+            data = json.loads(manifest.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise BundleError(
+                f"{folder} is not a bundle: it has no {MANIFEST}; "
+                "make one with: bareclip export CHECKPOINT -o FOLDER"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BundleError(
+                f"cannot read {manifest}: {error}; export the bundle again"
+            ) from error
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{manifest} has format version {version!r}; this bareclip reads "
+                f"{FORMAT_VERSION}: update bareclip, or export the bundle again"
+            )
+        bundle: Bundle = from_json(cls, data, str(manifest))
+        bundle = dataclasses.replace(bundle, folder=folder)
+        bundle._check_values()
+        bundle._check_files()
+        return bundle
+
+    def write(self) -> None:
+        """Writes the manifest into ``folder``, in one move."""
+        data = dataclasses.asdict(self)
+        del data["folder"]
+        partial = self.folder / f".{MANIFEST}.{secrets.token_hex(4)}.partial"
+        try:
+            partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            partial.replace(self.folder / MANIFEST)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Those it has, of ``TOWERS``."""
+        recipes = (self.image, self.text)
+        return tuple(name for name, has in zip(TOWERS, recipes, strict=True) if has is not None)
+
+    def image_recipe(self) -> ImageRecipe:
+        """How images are read.
+
+        Raises:
+            BundleError: It has no vision tower.
+        """
+        if self.image is None:
+            raise BundleError(
+                f"{self.folder} has a text tower only, so it embeds no images; use a bundle of "
+                "the whole model, or of its vision tower"
+            )
+        return self.image
+
+    def text_recipe(self) -> TextRecipe:
+        """How texts are read.
+
+        Raises:
+            BundleError: It has no text tower.
+        """
+        if self.text is None:
+            raise BundleError(
+                f"{self.folder} has a vision tower only, so it embeds no texts; use a bundle of "
+                "the whole model, or of its text tower"
+            )
+        return self.text
+
+    def tower(self, precision: str, tower: str) -> TowerFiles:
+        """The files of a tower at a precision.
+
+        Raises:
+            BundleError: The bundle does not have that precision or tower.
+        """
+        if precision not in self.precisions:
+            raise BundleError(
+                f"{self.folder} has no precision {precision!r}; it has {', '.join(self.precisions)}"
+            )
+        towers = self.precisions[precision]
+        if tower not in towers:
+            raise BundleError(f"{self.folder} has no {tower} tower at {precision}")
+        return towers[tower]
+
+    def files(self) -> dict[str, FileRecord]:
+        """Every file of the bundle but the manifest, by its name within the folder."""
+        found = {} if self.tokenizer is None else {TOKENIZER: self.tokenizer}
+        for towers in self.precisions.values():
+            for tower in towers.values():
+                found |= tower.files
+        return found
+
+    def size(self, precision: str, tower: str) -> int:
+        """Bytes of a tower's files."""
+        return sum(record.size for record in self.tower(precision, tower).files.values())
+
+    def damage(self) -> list[str]:
+        """Names of files whose SHA-256 is not the recorded one; reads every byte."""
+        return [
+            name
+            for name, record in self.files().items()
+            if file_record(self.folder / name) != record
+        ]
+
+    def _check_values(self) -> None:
+        """Refuses numbers that would only fail, or mislead, when the model is asked."""
+        image, text, scoring = self.image, self.text, self.scoring
+        rules = {
+            "a logit_scale up to 50, the logarithm of a factor": scoring.logit_scale <= 50,
+            "an embedding_dim of at least 1": self.embedding_dim >= 1,
+            "a tower": bool(self.towers),
+            "a tokenizer with its text recipe, or neither": (text is None)
+            == (self.tokenizer is None),
+            "recipes for the towers that it has": all(
+                set(towers) <= set(self.towers) for towers in self.precisions.values()
+            ),
+            "an image size of at least 1, and a resize_to no smaller": (
+                image is None or 1 <= image.size <= image.resize_to
+            ),
+            "a context_length from 2 to a million": (
+                text is None or 2 <= text.context_length <= 10**6
+            ),
+            "a pad_id and an end_id of at least 0": (
+                text is None or min(text.pad_id, text.end_id) >= 0
+            ),
+            "graphs that are among their files": all(
+                tower.graph in tower.files
+                for towers in self.precisions.values()
+                for tower in towers.values()
+            ),
+        }
+        for rule, kept in rules.items():
+            if not kept:
+                raise BundleError(f"{self.folder / MANIFEST} lacks {rule}; export the bundle again")
+
+    def _check_files(self) -> None:
+        for name, record in self.files().items():
+            path = self.folder / name
+            # A manifest from elsewhere must not reach outside its folder. Links may: the Hub's
+            # cache is made of them.
+            place = Path(os.path.normpath(name))
+            if "\0" in name or place.anchor or place.parts[:1] == ("..",):
+                raise BundleError(f"{self.folder / MANIFEST} names {name!r}, outside the bundle")
+            size = path.stat().st_size if path.is_file() else None
+            if size != record.size:
+                found = "missing" if size is None else f"{size} bytes"
+                raise BundleError(
+                    f"{path} is {found}, where the bundle wants {record.size} bytes; "
+                    "export or copy the bundle again"
+                )
+
+
+def file_record(path: Path) -> FileRecord:
+    """Measures a file."""
+    with path.open("rb") as file:
+        return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

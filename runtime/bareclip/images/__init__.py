@@ -1,0 +1,1 @@
+"""Pictures: what counts as one, and its pixels by a recipe."""

@@ -1,0 +1,126 @@
+"""One file of a folder: its content's checksum, its dimensions, its pixels."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Set
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+
+from ..bundle import ImageRecipe
+from ..images.inputs import identify, image_endings, is_disguised
+from ..images.pixels import opened_pixels, reason, shrink
+from .fingerprint import Fingerprint
+from .scan import FoundFile
+from .store import FileRow, Status
+
+# Scans of a gigabyte exist, sparse files of a terabyte too; and what passes is read twice.
+MAX_FILE_BYTES = 1 << 30
+
+# Decoders raise OSError without a number, or seek where a hostile file sends them; others
+# are of the disk, and may be gone the next time.
+_BYTES_AT_FAULT = {None, errno.EINVAL, errno.EOVERFLOW}
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A file that was looked into.
+
+    Attributes:
+        file: Which it is.
+        row: What the store is to hold; without width and height where the content is known.
+    """
+
+    file: FoundFile
+    row: FileRow
+
+
+Found = tuple[Inspected, NDArray[np.uint8] | None]
+
+
+def inspect_file(
+    file: FoundFile, recipe: ImageRecipe, made_by: Fingerprint, known: Set[bytes]
+) -> Found:
+    """Looks into a file. Whatever it holds, this returns.
+
+    Args:
+        file: What was found.
+        recipe: The bundle's.
+        made_by: Says how pictures are read and decoded.
+        known: Contents whose vector the store has: those are not decoded.
+
+    Returns:
+        What was found, and its pixels (size, size, 3) uint8; None if it is no picture, or its
+        content is known.
+    """
+    if file.problem is not None:
+        return _inspected(file, "unreadable", file.problem)
+    try:
+        with Path(os.fsdecode(file.path)).open("rb") as opened:
+            return _look_into(file, opened, recipe, made_by, known)
+    except OSError as error:
+        status: Status = "failed" if error.errno in _BYTES_AT_FAULT else "unreadable"
+        return _inspected(file, status, error.strerror or reason(error))
+    except Exception as error:  # Decoders raise nearly anything on hostile files.
+        return _inspected(file, "failed", reason(error))
+
+
+def _look_into(
+    file: FoundFile,
+    opened: BufferedReader,
+    recipe: ImageRecipe,
+    made_by: Fingerprint,
+    known: Set[bytes],
+) -> Found:
+    ending = os.path.splitext(os.fsdecode(file.path))[1].lower()  # noqa: PTH122
+    if ending not in image_endings() and not is_disguised(opened):
+        return _inspected(file, "other", "it is no picture by its name and first bytes")
+    if file.size == 0:
+        return _inspected(file, "failed", "it is empty")
+    if file.size > MAX_FILE_BYTES:
+        limit = f"it has {file.size:,} bytes, more than {MAX_FILE_BYTES:,}"
+        return _inspected(file, "failed", limit)
+    try:
+        image = identify(opened)
+    except UnidentifiedImageError as error:
+        return _inspected(file, "failed", reason(error))
+    dimensions = image.size
+    position = opened.tell()
+    opened.seek(0)
+    content = hashlib.file_digest(opened, "sha256").digest()
+    opened.seek(position)
+    if content in known:
+        return _inspected(file, "embedded", None, content)
+    if made_by.decoding == "scaled":
+        image = shrink(image, recipe)
+    pixels = opened_pixels(image, recipe, made_by.reading)
+    return _inspected(file, "embedded", None, content, dimensions, pixels)
+
+
+def _inspected(
+    file: FoundFile,
+    status: Status,
+    why: str | None,
+    content: bytes | None = None,
+    dimensions: tuple[int, int] | None = None,
+    pixels: NDArray[np.uint8] | None = None,
+) -> Found:
+    width, height = dimensions or (None, None)
+    row = FileRow(
+        key=file.key,
+        path=file.path,
+        mounted=file.mounted,
+        size=file.size,
+        modified_ns=file.modified_ns,
+        content=content,
+        width=width,
+        height=height,
+        status=status,
+        reason=why,
+    )
+    return Inspected(file, row), pixels

@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions, devices, threads, the cache of graphs."""

@@ -1,0 +1,1 @@
+"""What a bundle can do: speed, fidelity of its precisions, accuracy."""

@@ -1,0 +1,1 @@
+"""Scores from vectors: similarity, nearest neighbours, zero-shot classification."""

@@ -1,0 +1,131 @@
+"""What was found, as a contact sheet or as a page that a browser opens."""
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from ..files import printable
+from ..images.inputs import open_image
+from ..types import IndexHit
+from .sheet import Cell, Section, contact_sheet
+
+_COLUMNS = 5
+_THUMBNAIL = 320
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --paper: #fafaf8; --ink: #1c1c1e; --faint: #66666b;
+  --card: #fff; --line: #e2e2de; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #161618; --ink: #ececee; --faint: #a0a0a6; --card: #222225; --line: #38383c; }}
+}}
+body {{ margin: 0 auto; max-width: 88rem; padding: 1.5rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.4 system-ui, sans-serif; }}
+h1 {{ font-size: 1.25rem; font-weight: 600; margin: 1.5rem 0 1rem; overflow-wrap: anywhere; }}
+ol {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1rem;
+  list-style: none; margin: 0; padding: 0; }}
+li {{ background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
+  overflow: hidden; }}
+a {{ color: inherit; text-decoration: none; display: block; }}
+img, .none {{ width: 100%; height: 11rem; object-fit: contain; display: block;
+  background: var(--line); }}
+.none {{ display: grid; place-items: center; color: var(--faint); }}
+p {{ margin: 0; padding: .5rem .75rem; display: flex; gap: .5rem; align-items: baseline; }}
+.rank {{ font-weight: 600; }}
+.similarity {{ color: var(--faint); margin-left: auto; font-variant-numeric: tabular-nums; }}
+.name {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+.empty {{ color: var(--faint); padding: 0; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query, as its user calls it, and what was found."""
+
+    query: str
+    hits: Sequence[IndexHit]
+
+
+def sheet(answers: Sequence[Answer]) -> Image.Image:
+    """A contact sheet: a section a query; under a picture its rank, similarity and name."""
+    sections = []
+    for answer in answers:
+        cells = [
+            Cell(
+                _thumbnail(hit) or Image.new("RGB", (1, 1), (226, 226, 222)),
+                (f"{rank}. {printable(Path(hit.item).name)}", f"{hit.similarity:.3f}"),
+            )
+            for rank, hit in enumerate(answer.hits, start=1)
+        ]
+        heading = printable(answer.query) + ("" if cells else ": nothing found")
+        sections.append(Section(heading, cells))
+    return contact_sheet(sections, _COLUMNS)
+
+
+def page(answers: Sequence[Answer]) -> str:
+    """An HTML page with the same, its pictures inside; a picture links to its file."""
+    title = ", ".join(printable(answer.query) for answer in answers[:3])
+    body = "\n".join(line for answer in answers for line in _section(answer))
+    return _PAGE.format(title=html.escape(title), body=body)
+
+
+def _section(answer: Answer) -> Iterator[str]:
+    yield f"<h1>{html.escape(printable(answer.query))}</h1>"
+    if not answer.hits:
+        yield '<p class="empty">Nothing found.</p>'
+    yield "<ol>"
+    for rank, hit in enumerate(answer.hits, start=1):
+        yield _card(rank, hit)
+    yield "</ol>"
+
+
+def _card(rank: int, hit: IndexHit) -> str:
+    path = Path(hit.item)
+    name, full = html.escape(printable(path.name)), html.escape(printable(hit.item))
+    thumbnail = _thumbnail(hit)
+    if thumbnail is None:
+        picture = '<div class="none">no picture</div>'
+    else:
+        picture = f'<img src="{_data_uri(thumbnail)}" alt="{name}">'
+    if path.is_absolute():
+        picture = f'<a href="{html.escape(path.as_uri())}">{picture}</a>'
+    return (
+        f'<li>{picture}<p><span class="rank">{rank}</span>'
+        f'<span class="name" title="{full}">{name}</span>'
+        f'<span class="similarity">{hit.similarity:.3f}</span></p></li>'
+    )
+
+
+def _data_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _thumbnail(hit: IndexHit) -> Image.Image | None:
+    """The picture upright and small; None for what is not, or no longer, a picture's path."""
+    try:
+        image = ImageOps.exif_transpose(open_image(Path(hit.item)))
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        if image.has_transparency_data:
+            over = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        return image.convert("RGB")
+    except Exception:  # what decoders raise; a picture may have changed since it was indexed
+        return None

@@ -1,0 +1,1 @@
+"""Texts: clean-up, token ids, prompts."""

@@ -1,0 +1,78 @@
+"""What questions are answered with, besides plain arrays, and how messages quote them."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+Vectors: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image or a text that could not be embedded.
+
+    Attributes:
+        index: Its place among those given.
+        name: An image's path, or what kind of thing it was; the beginning of a text.
+        reason: One line.
+    """
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PartialEmbeddings:
+    """What ``embed_images(..., on_error="skip")`` returns.
+
+    Attributes:
+        vectors: (K, D) unit rows: what worked, in order.
+        kept: K places among what was given; row i belongs to item ``kept[i]``.
+        failures: The others.
+    """
+
+    vectors: NDArray[np.float32]
+    kept: list[int]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Hit(Generic[Item]):
+    """Something found, and its cosine similarity to what was looked for."""
+
+    item: Item
+    similarity: float
+
+
+@dataclass(frozen=True)
+class IndexHit(Hit[str]):
+    """Something found in a photo index.
+
+    ``item`` is a photo's path, or the id that a vector was added under; a path that is not
+    UTF-8 has surrogates, as ``os.fsdecode`` gives them.
+
+    Attributes:
+        metadata: What was added with it; None for a photo.
+    """
+
+    metadata: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label and how probable the model finds it, from 0 to 1."""
+
+    label: str
+    probability: float
+
+
+def short(given: object) -> str:
+    """What was given, as messages quote it."""
+    if isinstance(given, str):
+        return repr(given if len(given) <= 40 else given[:37] + "...")
+    shown = repr(given)
+    return shown if len(shown) <= 40 else shown[:37] + "..."

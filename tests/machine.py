@@ -1,0 +1,14 @@
+"""What this machine is, where answers depend on it to the last bit."""
+
+import platform
+from pathlib import Path
+
+
+def instructions() -> str:
+    """The vector instructions of this CPU that ONNX Runtime's kernels are chosen by."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2]
+    except OSError:
+        return platform.machine()
+    known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile")
+    return " ".join(name for name in known if name in flags.partition("\n")[0].split())

@@ -1,0 +1,1 @@
+"""Makers of checkpoints with seeded weights; tests and benchmarks take theirs from here."""
