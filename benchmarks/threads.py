@@ -26,7 +26,7 @@ from bareclip.measure.speed import machine
 CHILD = """
 import sys, time
 import bareclip
-from bareclip.samples import drawn_pixels, unlike_texts
+from bareclip.measure.samples import drawn_pixels, unlike_texts
 bundle, precision, threads, spinning, *photos = sys.argv[1:]
 clip = bareclip.load(
     bundle, precision, device="cpu", threads=int(threads), spinning=spinning == "True"

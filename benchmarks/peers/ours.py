@@ -7,7 +7,6 @@ import numpy as np
 from peer import BATCH, Peer, Settings, Vectors, several
 
 import bareclip
-from bareclip.images.pixels import pixels
 
 
 class Bareclip(Peer):
@@ -26,8 +25,7 @@ class Bareclip(Peer):
         )
 
     def pixels(self, paths: list[str]) -> Any:
-        recipe = self.clip.bundle.image_recipe()
-        rows = [pixels(Path(path), recipe, "as_stored") for path in paths]
+        rows = [*self.clip.images.pixels(Path(path) for path in paths)]
         return [np.stack(part) for part in several(rows, BATCH)]
 
     def encode(self, batches: Any) -> Vectors:

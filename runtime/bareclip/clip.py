@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -11,16 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from .bundle import TOWERS, Bundle
 from .bundle.locate import find_bundle
-from .encoders import ImageEncoder, Options, TextEncoder
+from .encoders import ImageEncoder, Options, TextEncoder, preload
 from .errors import BareclipError, BundleError, VectorError
 from .images.inputs import ImageInput, is_one_image
 from .images.pixels import Reading
-from .inference.device import ProviderOption
-from .inference.installation import import_onnxruntime
 from .scoring.nearest import corpus_rows, nearest
 from .scoring.vectors import checked_rows, cosine, unit_rows
-from .scoring.zero_shot import Ensemble, LabelMatrix, label_matrix, probabilities, ranked
-from .texts.prompts import Template
+from .scoring.zero_shot import (
+    Ensemble,
+    LabelMatrix,
+    Templates,
+    label_matrix,
+    probabilities,
+    ranked,
+)
 from .types import Hit, Item, PartialEmbeddings, Prediction, Vectors
 
 
@@ -34,7 +37,7 @@ def load(
     threads: int | None = None,
     reading: Reading = "as_seen",
     cache: bool = True,
-    provider_options: Mapping[str, ProviderOption] | None = None,
+    provider_options: Mapping[str, str | int | float | bool] | None = None,
     spinning: bool = False,
 ) -> "Clip":
     """Loads a bundle; each tower when it is first asked for.
@@ -121,8 +124,8 @@ class Clip:
         return _load_again, (self.bundle.folder, self._options, self._towers)
 
     def __repr__(self) -> str:
-        places = "/".join(dict.fromkeys(self.precision.values()))
-        return f"Clip({str(self.bundle.folder)!r}, {places}, threads={self.threads})"
+        device = self._options.device if self._encoders[0].on_cuda else "cpu"
+        return f"Clip({str(self.bundle.folder)!r}, device={device!r}, threads={self.threads})"
 
     def __enter__(self) -> "Clip":
         return self
@@ -142,14 +145,7 @@ class Clip:
             >>> clip = bareclip.load()
             >>> clip.preload()  # before a service says that it is ready
         """
-        if self._encoders[0].on_cuda:
-            for encoder in self._encoders:
-                encoder.preload()
-            return
-        import_onnxruntime()  # not in two threads at once
-        with ThreadPoolExecutor(len(self._encoders)) as pool:
-            for done in [pool.submit(encoder.preload) for encoder in self._encoders]:
-                done.result()
+        preload(self._encoders)
 
     @property
     def images(self) -> ImageEncoder:
@@ -305,7 +301,7 @@ class Clip:
         self,
         labels: Iterable[str],
         *,
-        templates: str | Template | Iterable[Template] = "plain",
+        templates: Templates = "plain",
         ensemble: Ensemble = "embedding",
     ) -> "Classifier":
         """Embeds labels once, to classify many images with.
@@ -334,7 +330,7 @@ class Clip:
         images: ImageInput | Iterable[ImageInput],
         labels: Iterable[str],
         *,
-        templates: str | Template | Iterable[Template] = "plain",
+        templates: Templates = "plain",
         ensemble: Ensemble = "embedding",
         top: int | None = None,
     ) -> list[list[Prediction]]:
@@ -398,7 +394,9 @@ class Clip:
             raise VectorError(f"k is {k!r}; it must be 0 or more")
         rows, names = corpus_rows(vectors, self.bundle.embedding_dim), list(items)
         if len(rows) != len(names):
-            raise VectorError(f"{len(rows)} vectors and {len(names)} items; give one of each")
+            raise VectorError(
+                f"search needs a vector for each item: vectors are {rows.shape}, items {len(names)}"
+            )
         wanted = self.embed_images([image]) if image is not None else self.embed_texts([str(text)])
         [(places, scores)] = nearest([rows], wanted, k)
         return [Hit(names[i], float(score)) for i, score in zip(places, scores, strict=True)]

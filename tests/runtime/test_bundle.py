@@ -156,21 +156,21 @@ def test_a_graph_that_onnx_runtime_cannot_load(bundle: Path) -> None:
     path = bundle / "fp32" / "vision.onnx"
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(BundleError, match=r"ONNX Runtime [\d.]+ cannot load .*vision.onnx"):
-        bareclip.load(bundle)
+        bareclip.load(bundle, preload=True)
 
 
 def test_a_graph_of_another_size_is_refused(bundle: Path) -> None:
     image = dataclasses.asdict(Bundle.read(bundle).image)
     edit(bundle, {"image": image | {"size": 16}})
     with pytest.raises(BundleError, match=r"32, 32, 3\], .* where its bundle says .*16, 16, 3"):
-        bareclip.load(bundle)
+        bareclip.load(bundle, preload=True)
 
 
 def test_a_broken_tokenizer_is_named(bundle: Path) -> None:
     path = bundle / "tokenizer.json"
     path.write_bytes(b"[" + b" " * (path.stat().st_size - 1))
     with pytest.raises(BundleError, match=r"cannot read tokenizer .*tokenizer.json"):
-        bareclip.load(bundle)
+        bareclip.load(bundle, preload=True)
 
 
 def test_numbers_that_would_mislead(bundle: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_graph_must_be_among_the_checked_files(bundle: Path, tmp_path: Path) -
 def test_a_graph_of_another_width_is_refused(bundle: Path) -> None:
     edit(bundle, {"embedding_dim": 7})
     with pytest.raises(BundleError, match=r"\[None, 20\]\], where its bundle says .*\[None, 7\]"):
-        bareclip.load(bundle)
+        bareclip.load(bundle, preload=True)
 
 
 def test_deep_json_and_nul_names(bundle: Path) -> None:
@@ -212,4 +212,4 @@ def test_a_graph_for_a_newer_onnx_runtime_says_which(bundle: Path) -> None:
     precisions["fp32"]["text"]["onnxruntime"] = "99.1"
     edit(bundle, {"precisions": precisions})
     with pytest.raises(bareclip.DeviceError, match=r"text.onnx needs ONNX Runtime 99\.1 or newer"):
-        bareclip.load(bundle)
+        bareclip.load(bundle, preload=True)

@@ -40,7 +40,7 @@ def test_probabilities_are_the_models(
     columns = [index for index, text in enumerate(TEXTS) if text]
     wanted = goldens[f"{variant}.probabilities"].astype(np.float64)[:, columns]
     wanted /= wanted.sum(axis=1, keepdims=True)
-    classifier = clip.classifier([TEXTS[index] for index in columns], "{}")
+    classifier = clip.classifier([TEXTS[index] for index in columns], templates="{}")
     found = classifier.probabilities(clip.embed_images(golden_images(variant)))
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
@@ -50,7 +50,7 @@ def test_classify_equals_the_goldens_softmax(clip: bareclip.Clip, goldens: dict[
     images = golden_images("tiny")
     wanted = goldens["tiny.probabilities"][:, [0, 2]]
     wanted = wanted / wanted.sum(axis=1, keepdims=True)
-    found = clip.classify(images, [TEXTS[0], TEXTS[2]], "{}")
+    found = clip.classify(images, [TEXTS[0], TEXTS[2]], templates="{}")
     for predictions, row in zip(found, wanted, strict=True):
         by_label = {p.label: p.probability for p in predictions}
         assert by_label[TEXTS[0]] == pytest.approx(row[0], abs=1e-4)
@@ -70,10 +70,9 @@ def test_short_texts_do_not_pay_for_long_ones(
     clip: bareclip.Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: list[tuple[int, ...]] = []
-    run = clip.texts._tower.get().run
-    monkeypatch.setattr(
-        clip.texts._tower.get(), "run", lambda ids: shapes.append(ids.shape) or run(ids)
-    )
+    tower = clip.texts._tower.get()
+    run = tower.run
+    monkeypatch.setattr(tower, "run", lambda ids: shapes.append(ids.shape) or run(ids))
     clip.embed_texts(["cat", "cat " * 100] * 10)
     assert shapes == [(10, 4), (10, 24)]
     shapes.clear()
@@ -112,7 +111,7 @@ def test_empty_input_gives_no_rows(clip: bareclip.Clip) -> None:
         assert empty.shape == (0, 20)
         assert empty.dtype == np.float32
     assert clip.classify([], LABELS) == []
-    assert clip.search("cat", clip.embed_images([]), []) == []
+    assert clip.search(clip.embed_images([]), [], text="cat") == []
 
 
 def test_a_broken_image_raises_by_name_or_is_skipped(clip: bareclip.Clip, tmp_path: Path) -> None:
@@ -193,20 +192,23 @@ def test_search_by_text_and_by_image_equals_a_full_sort(clip: bareclip.Clip) -> 
     names = [f"{i}.png" for i in range(40)]
     text = clip.embed_texts(["a sunset over the ocean"])[0].astype(np.float64)
     wanted = sorted(range(40), key=lambda i: -float(vectors[i].astype(np.float64) @ text))
-    hits = clip.search("a sunset over the ocean", vectors, names, k=5)
+    hits = clip.search(vectors, names, text="a sunset over the ocean", k=5)
     assert [hit.item for hit in hits] == [names[i] for i in wanted[:5]]
     assert hits[0].similarity == pytest.approx(vectors[wanted[0]] @ text, abs=1e-6)
-    assert clip.search(images[7], vectors, names, k=1)[0].item == "7.png"
-    assert len(clip.search("cat", vectors, names, k=99)) == 40
+    assert clip.search(vectors, names, image=images[7], k=1)[0].item == "7.png"
+    assert len(clip.search(vectors, names, text="cat", k=99)) == 40
 
 
 def test_search_wants_a_vector_for_each_item(clip: bareclip.Clip) -> None:
-    with pytest.raises(bareclip.VectorError, match=r"width 20 .*vectors are \(3, 20\), items 2"):
-        clip.search("cat", np.ones((3, 20)), ["a", "b"])
-    with pytest.raises(bareclip.VectorError, match=r"vectors are \(2, 19\)"):
-        clip.search("cat", np.ones((2, 19)), ["a", "b"])
+    with pytest.raises(bareclip.VectorError, match=r"vectors are \(3, 20\), items 2"):
+        clip.search(np.ones((3, 20)), ["a", "b"], text="cat")
+    with pytest.raises(bareclip.VectorError, match=r"vectors are \(2, 19\); give \(N, 20\)"):
+        clip.search(np.ones((2, 19)), ["a", "b"], text="cat")
     with pytest.raises(bareclip.VectorError, match="k is -1"):
-        clip.search("cat", np.ones((2, 20)), ["a", "b"], k=-1)
+        clip.search(np.ones((2, 20)), ["a", "b"], text="cat", k=-1)
+    for asked in ({}, {"text": "cat", "image": picture(4, 4)}):
+        with pytest.raises(bareclip.BareclipError, match="one of text= and image="):
+            clip.search(np.ones((2, 20)), ["a", "b"], **asked)
 
 
 def test_eight_threads_get_what_one_gets(clip: bareclip.Clip) -> None:
@@ -235,7 +237,7 @@ def test_a_pickled_clip_answers_the_same(bundles: dict[str, Path]) -> None:
 def test_similarity_is_of_rows_with_rows(clip: bareclip.Clip) -> None:
     vectors = clip.embed_texts(TEXTS)
     assert clip.similarity(vectors, vectors[:2]).shape == (len(TEXTS), 2)
-    assert top_k(clip.similarity(vectors[0], vectors)[0], 1).tolist() == [0]
+    assert top_k(clip.similarity(vectors[:1], vectors)[0], 1).tolist() == [0]
 
 
 def test_generators_are_as_good_as_lists(clip: bareclip.Clip) -> None:

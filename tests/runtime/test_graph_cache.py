@@ -190,7 +190,8 @@ def test_the_longest_unused_make_room(
 
 def test_many_processes_at_once(bundle: Path, cache: Path) -> None:
     code = (
-        "import sys, bareclip; from bareclip.inference import graph_cache; graph_cache.SMALLEST_BYTES = 0\n"
+        "import sys, bareclip\n"
+        "from bareclip.inference import graph_cache; graph_cache.SMALLEST_BYTES = 0\n"
         "print(bareclip.load(sys.argv[1]).embed_texts(['a cat'])[0].tolist())"
     )
     command = [sys.executable, "-c", code, str(bundle)]
@@ -208,9 +209,10 @@ def test_many_processes_at_once(bundle: Path, cache: Path) -> None:
 
 def test_a_killed_process_leaves_no_broken_entry(bundle: Path, cache: Path) -> None:
     code = (
-        "import os, sys, bareclip; from bareclip.inference import graph_cache; graph_cache.SMALLEST_BYTES = 0\n"
+        "import os, sys, bareclip\n"
+        "from bareclip.inference import graph_cache; graph_cache.SMALLEST_BYTES = 0\n"
         "os.fsync = lambda fd: os.kill(os.getpid(), 9)\n"
-        "bareclip.load(sys.argv[1])"
+        "bareclip.load(sys.argv[1], preload=True)"
     )
     found = subprocess.run([sys.executable, "-c", code, str(bundle)], check=False)
     assert found.returncode == -9

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 
 import bareclip
-from bareclip.inference import session
 from bareclip.inference.device import Device
+from bareclip.inference.installation import CPU, CUDA
 
 
 def test_a_tower_says_where_it_runs(clip: bareclip.Clip) -> None:
@@ -23,9 +23,7 @@ def test_an_unknown_device(bundles: dict[str, Path], device: str) -> None:
         bareclip.load(bundles["tiny"], device=device)
 
 
-@pytest.mark.skipif(
-    session.CUDA in onnxruntime.get_available_providers(), reason="CUDA is there to be had"
-)
+@pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="CUDA is there to be had")
 def test_cuda_that_cannot_be_had_is_an_error_and_auto_is_not(bundles: dict[str, Path]) -> None:
     with pytest.raises(bareclip.DeviceError, match=r"'cuda:1' cannot be had: .*bareclip\[gpu"):
         bareclip.load(bundles["tiny"], device="cuda:1")
@@ -37,17 +35,17 @@ def test_a_provider_that_onnx_runtime_drops_in_silence(
 ) -> None:
     # The package has the provider, but it fails to start: ONNX Runtime makes a session
     # on the CPU and raises nothing.
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [session.CUDA, session.CPU])
-    monkeypatch.setattr(Device, "providers", lambda self: [session.CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(Device, "providers", lambda self: [CPU])
     with pytest.raises(
         bareclip.DeviceError, match="'cuda:0' did not start, .*fell back to the CPU"
     ):
-        bareclip.load(bundles["tiny"], device="cuda")
+        bareclip.load(bundles["tiny"], device="cuda", preload=True)
 
 
 def test_cuda_keeps_fp32_products_whole_and_its_memory_small() -> None:
     provider, options = Device("cuda:1", required=True).providers()[0]
-    assert provider == session.CUDA
+    assert provider == CUDA
     assert options == {
         "device_id": "1",
         "use_tf32": "0",
@@ -57,7 +55,7 @@ def test_cuda_keeps_fp32_products_whole_and_its_memory_small() -> None:
 
 
 def test_provider_options_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [session.CUDA, session.CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     given = {"use_tf32": True, "gpu_mem_limit": 2**31}
     device = Device.parse("cuda:2", given)
     _, options = device.providers()[0]
@@ -72,7 +70,7 @@ def test_provider_options_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_several_gpus_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [session.CUDA, session.CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     assert Device.parse("cuda:2,0").gpus == [2, 0]
     assert Device.parse("cuda").gpus == [0]
     assert Device.parse("cpu").gpus == []

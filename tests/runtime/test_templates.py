@@ -47,10 +47,10 @@ def test_resolve_refuses(given: str | list[str], message: str) -> None:
 def test_an_argument_is_a_set_a_template_or_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("\ufeffa painting of a {}\n\n  a {} at night \n", encoding="utf-8")
-    assert templates.from_argument(str(path)) == ("a painting of a {}", "a {} at night")
-    assert templates.from_argument("plain") == ("a photo of a {}",)
+    assert templates.templates_argument(str(path)) == ("a painting of a {}", "a {} at night")
+    assert templates.templates_argument("plain") == ("a photo of a {}",)
     long = "a {} " + "very " * 100
-    assert templates.from_argument(long) == (long,)
+    assert templates.templates_argument(long) == (long,)
     path.write_bytes(b"\xff\xfe{}")
     with pytest.raises(TextError, match=r"cannot read .*mine\.txt: .* must be UTF-8 text"):
-        templates.from_argument(str(path))
+        templates.templates_argument(str(path))

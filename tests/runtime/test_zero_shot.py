@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,6 @@ def test_ranked_sorts_with_ties_in_the_order_given() -> None:
     ("labels", "message"),
     [
         ([], "no labels given"),
-        (["cat", "dog", "cat"], "'cat' is given twice"),
         (["cat", "  "], "not a non-empty string"),
         ("cat", "must be a list of strings"),
     ],
@@ -87,6 +87,28 @@ def test_ranked_sorts_with_ties_in_the_order_given() -> None:
 def test_labels_that_cannot_be_used(labels: list[str], message: str) -> None:
     with pytest.raises(TextError, match=message):
         label_matrix(labels, "plain", "embedding", embed)
+
+
+def test_labels_are_places_and_a_repeated_one_is_a_warning() -> None:
+    with pytest.warns(UserWarning, match="'cat' is given more than once"):
+        matrix = label_matrix(["cat", "dog", "cat"], "five", "embedding", embed)
+    assert matrix.labels == ("cat", "dog", "cat")
+    np.testing.assert_array_equal(matrix.vectors[:, 0], matrix.vectors[:, 2])
+
+
+def test_templates_may_be_functions() -> None:
+    by_name = label_matrix(LABELS, ["a bad photo of a {}.", "a {}"], "embedding", embed)
+    functions = [lambda name: f"a bad photo of a {name}.", "a {}"]
+    by_function = label_matrix(LABELS, functions, "embedding", embed)
+    np.testing.assert_array_equal(by_name.vectors, by_function.vectors)
+    with pytest.raises(TextError, match="a template gave 7 for label 'cat'; it must give a str"):
+        label_matrix(["cat"], lambda name: 7, "embedding", embed)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, np.array, dict.fromkeys])
+def test_labels_are_any_iterable(kind: Any) -> None:
+    found = label_matrix(kind(LABELS), "plain", "embedding", embed)
+    assert found.labels == tuple(LABELS)
 
 
 def test_unknown_ensemble() -> None:

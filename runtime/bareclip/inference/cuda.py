@@ -160,10 +160,13 @@ class CudaTower(Tower):
     ) -> Generator[tuple[Tag, Vectors | None]]:
         """As ``Tower.map``, on all GPUs, taking the next batches while some are computed."""
         waiting: deque[tuple[Tag, Future[Vectors] | None]] = deque()
+        computed = 0
         for tag, batch in batches:
             waiting.append((tag, None if batch is None else self._submit((batch,))))
+            computed += batch is not None
             # Two per worker: a slow GPU's answer, next in order, keeps no fast one idle.
-            if len(waiting) == 2 * len(self._workers):
+            while waiting and (waiting[0][1] is None or computed == 2 * len(self._workers)):
+                computed -= waiting[0][1] is not None
                 yield _answered(*waiting.popleft())
         while waiting:
             yield _answered(*waiting.popleft())

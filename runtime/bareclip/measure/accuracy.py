@@ -15,8 +15,7 @@ from ..clip import Clip
 from ..errors import BareclipError
 from ..images.inputs import image_files
 from ..scoring.vectors import ranks
-from ..scoring.zero_shot import Ensemble
-from ..texts.prompts import Template
+from ..scoring.zero_shot import Ensemble, Templates
 from ..types import Failure, PartialEmbeddings
 from .captions import read_pairs
 
@@ -32,7 +31,7 @@ class Setting:
     """One way to ask: templates as ``Clip.classifier`` takes them, and their name."""
 
     name: str
-    templates: tuple[Template, ...]
+    templates: Templates
     ensemble: Ensemble
 
 
@@ -97,6 +96,10 @@ def zero_shot(
             "or a .jsonl file of images with captions"
         )
     labels = [path.name.replace("_", " ") for path in classes]
+    if len(set(labels)) < len(labels):
+        raise BareclipError(
+            f"two folders of {folder} have one name once _ reads as a space; rename one of them"
+        )
     # Before the images, so that labels that cannot be used cost nothing.
     classifiers = [
         clip.classifier(labels, templates=s.templates, ensemble=s.ensemble) for s in settings

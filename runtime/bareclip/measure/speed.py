@@ -27,7 +27,6 @@ from ..inference.device import Device
 from ..inference.installation import import_onnxruntime, package_version
 from ..inference.threads import default_threads
 from ..scoring.zero_shot import LabelMatrix
-from ..texts.tokenizer import Tokenizer
 from .samples import TEXTS, drawn_pixels, prompts, unlike_texts
 
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -218,7 +217,7 @@ def _case(bundle: Bundle, precision: str, device: str, photo: bytes, seconds: fl
             for batch in BATCHES:
                 if name == "text":
                     given = (unlike_texts if work == "texts" else prompts)(batch)
-                    run = partial(texts.embed_tokens, _one_batch(texts.tokenizer, given))
+                    run = partial(texts.embed_tokens, _one_batch(texts, given))
                 else:
                     pixels = drawn_pixels(images.recipe.size, batch)
                     run = partial(images.embed_pixels, pixels, batch_size=batch)
@@ -235,8 +234,9 @@ def _case(bundle: Bundle, precision: str, device: str, photo: bytes, seconds: fl
     return Case(precision, device, latency.get("vision"), latency.get("text"), found)
 
 
-def _one_batch(tokenizer: Tokenizer, texts: list[str]) -> NDArray[np.int64]:
+def _one_batch(encoder: TextEncoder, texts: list[str]) -> NDArray[np.int64]:
     """(N, T) of texts as one batch, all filled up to the longest."""
+    tokenizer = encoder.tokenizer
     ids = tokenizer.encode(texts, truncate=True)
     longest = max(range(len(ids)), key=lambda place: len(ids[place]))
     [(_, row)] = tokenizer.batches([ids[longest]], 1)

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from ..texts.prompts import Template, fill, resolve
 from ..types import Prediction, short
 from .vectors import normalize, sigmoid, softmax
 
+# As callers give them: see ``texts.prompts.resolve``.
+Templates: TypeAlias = str | Template | Iterable[Template]
 Ensemble = Literal["embedding", "probability"]
 Floats = NDArray[np.floating[Any]]
 
@@ -72,7 +74,7 @@ def probabilities(images: Floats, texts: Floats, scoring: Scoring) -> Floats:
 
 def label_matrix(
     labels: Iterable[str],
-    templates: str | Template | Iterable[Template],
+    templates: Templates,
     ensemble: Ensemble,
     embed_texts: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> LabelMatrix:
@@ -117,7 +119,7 @@ def ranked(labels: Sequence[str], probabilities: Floats, top: int | None) -> lis
 
 def _checked_labels(labels: Iterable[str]) -> tuple[str, ...]:
     if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
-        raise TextError(f"labels must be several strings, not {short(labels)}; pass [label, ...]")
+        raise TextError(f"labels must be a list of strings, not {short(labels)}; pass [label, ...]")
     names = tuple(labels)
     if not names:
         raise TextError("no labels given; give at least one, such as ['cat', 'dog']")
