@@ -1,6 +1,8 @@
 """Fixtures: checkpoints and bundles that tests make, and the longer checks' data."""
 
+import dataclasses
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,11 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip_export.export import export
-from bareclip_export.layouts import open_clip_siglip
-from tests.seeded import open_clip, siglip
-from tests.seeded.clip import write_checkpoint
+from bareclip.bundle import Bundle
 
 from .variants import VARIANTS
 
-OPEN_CLIP = [name for name in open_clip.CONFIGS if name.startswith("tiny")]
-# Small ones of every family but CLIP in Hugging Face's layout, which VARIANTS has.
-FAMILIES = [*OPEN_CLIP, "siglip"]
+BUNDLES = Path(__file__).parent / "bundles"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,17 +33,29 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from tests.seeded.clip import write_checkpoint  # which needs safetensors
+
     root = tmp_path_factory.mktemp("checkpoints")
     return {name: write_checkpoint(root / name, sizes) for name, sizes in VARIANTS.items()}
 
 
 @pytest.fixture(scope="session")
-def bundles(
-    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """Exported once; tests that damage a bundle copy it first."""
+def precise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle "tiny" at every precision; tests that change a bundle copy it first."""
+    place = tmp_path_factory.mktemp("precise") / "tiny"
+    return Path(shutil.copytree(BUNDLES / "precise", place))
+
+
+@pytest.fixture(scope="session")
+def bundles(precise: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each variant's bundle at fp32; tests that change a bundle copy it first."""
     root = tmp_path_factory.mktemp("bundles")
-    return {name: export(str(path), root / name).folder for name, path in checkpoints.items()}
+    tiny = Path(shutil.copytree(precise, root / "tiny"))
+    whole = Bundle.read(tiny)
+    dataclasses.replace(whole, precisions={"fp32": whole.precisions["fp32"]}, fidelity={}).write()
+    for precision in set(whole.precisions) - {"fp32"}:
+        shutil.rmtree(tiny / precision)
+    return {"tiny": tiny, "odd": Path(shutil.copytree(BUNDLES / "odd", root / "odd"))}
 
 
 @pytest.fixture(scope="session")
@@ -71,24 +80,3 @@ def data() -> Path:
     if not folder:
         pytest.skip("BARECLIP_DATA is not set")
     return Path(folder)
-
-
-@pytest.fixture(scope="session")
-def family_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("families")
-    made = {name: open_clip.write_checkpoint(root / name, name) for name in OPEN_CLIP}
-    return made | {"siglip": siglip.write_checkpoint(root / "siglip")}
-
-
-@pytest.fixture(scope="session")
-def families(
-    family_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """A bundle of each, exported once."""
-    root = tmp_path_factory.mktemp("family-bundles")
-    trunk = open_clip_siglip.Trunk(48, 2, 12, 4.0, "gelu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(open_clip_siglip.TRUNKS, "vit_base_patch8_siglip", trunk)
-        return {
-            name: export(str(path), root / name).folder for name, path in family_checkpoints.items()
-        }

@@ -407,6 +407,11 @@ class Classifier:
 
     Attributes:
         labels: A column of ``probabilities`` each.
+
+    Example:
+        >>> clip = bareclip.load()
+        >>> clip.classifier(["cat", "dog"]).labels
+        ('cat', 'dog')
     """
 
     def __init__(self, clip: Clip, matrix: LabelMatrix) -> None:

@@ -13,7 +13,7 @@ from bareclip_export.tensors import Tensor
 from bareclip_export.towers.attention_pooling import AttentionPooling
 from bareclip_export.towers.modified_resnet import Convolution
 from bareclip_export.towers.vision_transformer import VisionTransformer, _Average
-from tests.conftest import FAMILIES
+from tests.export.conftest import FAMILIES
 from tests.seeded import siglip
 from tests.seeded.open_clip import write_checkpoint
 from tests.variants import TEXTS, batch

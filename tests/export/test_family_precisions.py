@@ -13,7 +13,7 @@ from bareclip.bundle import Bundle
 from bareclip.measure.fidelity import LARGEST_BATCH_DIFFERENCE
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
-from tests.conftest import FAMILIES
+from tests.export.conftest import FAMILIES
 from tests.variants import TEXTS, batch, picture
 
 # Small random towers are coarser than trained ones of full size.

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -11,10 +10,7 @@ import pytest
 from PIL import Image
 
 from bareclip.bundle import Bundle
-from bareclip.measure import samples
-from bareclip.measure import speed as bench
-from bareclip_export.precisions.data import Data
-from bareclip_export.precisions.quantize import quantize
+from bareclip.measure import samples, speed
 from tests.runtime.test_cli import run
 
 
@@ -26,7 +22,7 @@ def test_percentiles_are_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
         clock[0] += next(durations)
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    steady = bench.measure(work, seconds=100)
+    steady = speed.measure(work, seconds=100)
     assert (steady.p50, steady.p99) == (pytest.approx(10), pytest.approx(10))
     assert steady.uncertainty == pytest.approx(0, abs=1e-9)
     assert steady.repeats == 10  # certain enough
@@ -39,7 +35,7 @@ def test_it_stops_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
         clock[0] += float(rng.exponential(0.1))
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    noisy = bench.measure(work, seconds=3)
+    noisy = speed.measure(work, seconds=3)
     assert 15 < noisy.repeats < 60
     assert noisy.uncertainty > 0.05
     assert noisy.p50 < noisy.p90 < noisy.p99
@@ -50,30 +46,28 @@ def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
     held = 0
     for _ in range(400):
         times = rng.exponential(1.0, 60)
-        middle, reach = np.median(times), bench.uncertainty(times) * np.median(times)
+        middle, reach = np.median(times), speed.uncertainty(times) * np.median(times)
         held += abs(middle - np.log(2)) <= reach * 1.3  # the interval is not symmetric
     assert 0.9 < held / 400 <= 1
 
 
 @pytest.fixture(scope="module")
-def bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("onnxruntime", minversion="1.22")  # which int4 needs
-    folder = Path(shutil.copytree(bundles["tiny"], tmp_path_factory.mktemp("bench") / "bundle"))
-    made = quantize(Bundle.read(folder), "int4", Data([], []))
-    quantize(made, "fp16", Data([], []))
-    return folder
+def bundle(precise: Path) -> Path:
+    pytest.importorskip("onnxruntime", minversion="1.22")  # which int8 and int4 need
+    return precise
 
 
 def test_every_precision_that_runs_here_is_measured(bundle: Path) -> None:
-    report = bench.run(Bundle.read(bundle), seconds=0.001)
+    report = speed.run(Bundle.read(bundle), seconds=0.001)
     assert [(case.precision, case.device) for case in report.cases] == [
         ("fp32", "cpu"),
+        ("int8", "cpu"),
         ("int4", "cpu"),
     ]
     for case in report.cases:
         assert case.image.p50 > 0
         assert {rate.work for rate in case.rates} == {"images", "texts", "prompts"}
-        assert {rate.batch for rate in case.rates} == set(bench.BATCHES)
+        assert {rate.batch for rate in case.rates} == set(speed.BATCHES)
         assert all(rate.per_second > 0 for rate in case.rates)
     assert len(report.stages) == 4
     assert report.machine["onnxruntime"]
@@ -89,17 +83,17 @@ def test_texts_that_are_measured_begin_unlike_each_other_and_prompts_alike() -> 
 
 def test_encoding_is_the_towers_time_for_one_on_all_threads() -> None:
     rates = [
-        bench.Rate("images", batch, threads, 100.0 * threads * batch, 0.0)
+        speed.Rate("images", batch, threads, 100.0 * threads * batch, 0.0)
         for threads in (1, 2)
         for batch in (1, 8)
     ]
-    case = bench.Case("fp32", "cpu", None, None, rates)
+    case = speed.Case("fp32", "cpu", None, None, rates)
     assert case.encode("images") == pytest.approx(5)
     assert case.encode("texts") is None
 
 
 def test_the_command(bundle: Path, tmp_path: Path) -> None:
-    plot = tmp_path / "bench.png"
+    plot = tmp_path / "speed.png"
     found = run("bench", bundle, "--seconds", "0.001", "--plot", plot)
     for text in ("Images: a second", "Prompts, ", "int4", "p99", "resize and crop it",
                  "encode the text at fp32, cpu", "stolen by the host"):  # fmt: skip

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import bareclip
-from bareclip import ImageError, Prediction, TextError, encoders
+from bareclip import ImageError, Prediction, TextError
+from bareclip.encoders import IMAGE_BATCH, text_encoder
 from bareclip.scoring.vectors import top_k
 from tests.variants import SHAPES, TEXTS, VARIANTS, batch, picture
 
@@ -76,9 +77,9 @@ def test_short_texts_do_not_pay_for_long_ones(
     clip.embed_texts(["cat", "cat " * 100] * 10)
     assert shapes == [(10, 4), (10, 24)]
     shapes.clear()
-    clip.embed_texts([f"cat {number}" for number in range(3 * encoders.TEXT_ROWS)])
+    clip.embed_texts([f"cat {number}" for number in range(3 * text_encoder.TEXT_ROWS)])
     assert len(shapes) > 3
-    assert max(texts for texts, _ in shapes) <= encoders.TEXT_BATCH
+    assert max(texts for texts, _ in shapes) <= text_encoder.TEXT_BATCH
 
 
 def test_memory_is_bounded_by_batches(clip: bareclip.Clip) -> None:
@@ -103,7 +104,7 @@ def test_memory_is_bounded_by_batches(clip: bareclip.Clip) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clip.images._tower.get(), "run", count)
         assert clip.embed_images(images()).shape == (100, 20)
-    assert max(ahead) <= 2 * encoders.IMAGE_BATCH
+    assert max(ahead) <= 2 * IMAGE_BATCH
 
 
 def test_empty_input_gives_no_rows(clip: bareclip.Clip) -> None:

@@ -1,6 +1,5 @@
 """Towers on GPUs, against a fake that behaves as ONNX Runtime documents, and against its CPU."""
 
-import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip import encoders
 from bareclip.bundle import Bundle
+from bareclip.encoders import image_encoder, text_encoder
 from bareclip.inference import cuda
 from bareclip.inference import device as devices
 from bareclip.inference import installation as installations
@@ -20,10 +19,8 @@ from bareclip.inference.device import Device
 from bareclip.inference.installation import Driver
 from bareclip.inference.session import Tower
 from bareclip.inference.threads import Threads
-from bareclip.measure import speed as bench
-from bareclip_export.precisions.data import Data
-from bareclip_export.precisions.fp16 import write_fp16
-from bareclip_export.precisions.quantize import quantize
+from bareclip.measure import speed
+from bareclip.measure.fidelity import compare, make_corpus
 from tests.runtime.fake_cuda import FakeCuda
 from tests.variants import batch
 
@@ -122,13 +119,10 @@ def test_a_bucket_never_answers_with_anothers_result(
 
 
 @pytest.fixture(scope="module")
-def half_texts(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half_texts(precise: Path) -> Path:
     """The text tower in fp16."""
     pytest.importorskip("onnxruntime", minversion="1.20")  # whose attention has a bias for a query
-    folder = tmp_path_factory.mktemp("half")
-    ids = np.random.default_rng(0).integers(0, 200, (3, 8))
-    write_fp16(bundles["tiny"] / "fp32" / "text.onnx", folder / "text.onnx", [ids], folder)
-    return folder / "text.onnx"
+    return precise / "fp16" / "text.onnx"
 
 
 def test_widths_of_texts_are_buckets_of_their_own(fake: FakeCuda, half_texts: Path) -> None:
@@ -279,8 +273,8 @@ def test_cuda_graphs_can_be_left_out(fake: FakeCuda, graph: Path, pixels: np.nda
 def test_a_clip_on_gpus_answers_as_on_the_cpu(
     fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders, "CUDA_IMAGE_BATCH", 4)
-    monkeypatch.setattr(encoders, "CUDA_TEXT_BATCH", 4)
+    monkeypatch.setattr(image_encoder, "CUDA_IMAGE_BATCH", 4)
+    monkeypatch.setattr(text_encoder, "CUDA_TEXT_BATCH", 4)
     images, texts = list(batch(48, 23)), ["cat", "dog " * 9, "", "a red circle", "fish"] * 3
     right = bareclip.load(bundles["tiny"], device="cpu")
     clip = bareclip.load(bundles["tiny"], device="cuda:1,0", provider_options={"use_tf32": True})
@@ -312,19 +306,30 @@ def test_auto_takes_a_gpu_that_starts_and_warns_of_one_that_does_not(
     assert bareclip.load(bundles["tiny"], device="auto").device == "cpu"  # and no warning
 
 
-def test_what_measures_goes_on_where_a_gpu_does_not_start(
-    fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_bench_goes_on_where_a_gpu_does_not_start(
+    fake: FakeCuda, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver("580.65", (13, 0), ("A100",), 0)
+    for module in (devices, installations):
+        monkeypatch.setattr(module, "find_driver", lambda: driver)
+    fake.starts = False
+    with pytest.warns(RuntimeWarning, match="did not start.*not measured there"):
+        report = speed.run(Bundle.read(bundles["tiny"]), seconds=0.001)
+    assert [case.device for case in report.cases] == ["cpu"]
+
+
+def test_fp16_is_measured_on_the_cpu_where_a_gpu_does_not_start(
+    fake: FakeCuda, precise: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime", minversion="1.20")  # as fp16's texts do
     driver = Driver("580.65", (13, 0), ("A100",), 0)
     for module in (devices, installations):
         monkeypatch.setattr(module, "find_driver", lambda: driver)
     fake.starts = False
-    bundle = Bundle.read(Path(shutil.copytree(bundles["tiny"], tmp_path / "bundle")))
-    with pytest.warns(RuntimeWarning, match="did not start.*not measured there"):
-        assert [case.device for case in bench.run(bundle, seconds=0.001).cases] == ["cpu"]
+    bundle = Bundle.read(precise)
     with pytest.warns(RuntimeWarning, match="did not start.*fp16 is measured on the CPU"):
-        assert quantize(bundle, "fp16", Data([], [])).fidelity["fp16"].towers["vision"]
+        found = compare(bundle, "fp16", make_corpus(bundle, []))
+    assert found.towers["vision"].mean_cosine > 0.999
 
 
 def test_a_forked_child_gets_an_error(fake: FakeCuda, graph: Path, pixels: np.ndarray) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ def write_checkpoint(
     Returns:
         ``folder``.
     """
+    from safetensors.numpy import save_file  # here, since runtime tests take sizes from this file
+
     folder.mkdir(parents=True, exist_ok=True)
     found = json.loads(tokenizer.read_text("utf-8")) if tokenizer else make_tokenizer()
     write_json(folder / "tokenizer.json", found)

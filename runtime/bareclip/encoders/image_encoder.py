@@ -231,6 +231,14 @@ class ImageEncoder(Encoder):
 
         Yields:
             For each item, in order, what is handed on and its (D,) vector, or None.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> size = clip.images.recipe.size
+            >>> def grey(value):
+            ...     return value, np.full((size, size, 3), value, np.uint8) if value else None
+            >>> [vector is None for value, vector in clip.images.embed_each([0, 128], grey)]
+            [True, False]
         """
         size = checked_batch_size(batch_size) or self.batch_size
         self._tower.check_process()

@@ -173,6 +173,12 @@ class TextEncoder(Encoder):
 
         Returns:
             (N, D) float32, unit rows.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> [(places, ids)] = clip.texts.batches(["a cat", "a dog"])
+            >>> clip.texts.embed_tokens(ids).shape
+            (2, 128)
         """
         return self._tower.get().run(ids)
 
@@ -186,6 +192,11 @@ class TextEncoder(Encoder):
 
         Raises:
             TextError: A text cannot be used.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> [places for places, ids in clip.texts.batches(["a cat", "a", "a dog"])]
+            [[1], [0, 2]]
         """
         ids = self.tokenizer.encode(texts, truncate=True)
         return self.tokenizer.batches(ids, *self._limits(checked_batch_size(batch_size)))

@@ -1,0 +1,34 @@
+"""Fixtures: checkpoints of every family, and their bundles."""
+
+from pathlib import Path
+
+import pytest
+
+from bareclip_export.export import export
+from bareclip_export.layouts import open_clip_siglip
+from tests.seeded import open_clip, siglip
+
+OPEN_CLIP = [name for name in open_clip.CONFIGS if name.startswith("tiny")]
+# Small ones of every family but CLIP in Hugging Face's layout, which VARIANTS has.
+FAMILIES = [*OPEN_CLIP, "siglip"]
+
+
+@pytest.fixture(scope="session")
+def family_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    made = {name: open_clip.write_checkpoint(root / name, name) for name in OPEN_CLIP}
+    return made | {"siglip": siglip.write_checkpoint(root / "siglip")}
+
+
+@pytest.fixture(scope="session")
+def families(
+    family_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A bundle of each, exported once."""
+    root = tmp_path_factory.mktemp("family-bundles")
+    trunk = open_clip_siglip.Trunk(48, 2, 12, 4.0, "gelu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(open_clip_siglip.TRUNKS, "vit_base_patch8_siglip", trunk)
+        return {
+            name: export(str(path), root / name).folder for name, path in family_checkpoints.items()
+        }
