@@ -176,9 +176,9 @@ class TextEncoder(Encoder):
 
         Example:
             >>> clip = bareclip.load()
-            >>> [(places, ids)] = clip.texts.batches(["a cat", "a dog"])
+            >>> [(places, ids)] = clip.texts.batches(["a cat"])
             >>> clip.texts.embed_tokens(ids).shape
-            (2, 128)
+            (1, 128)
         """
         return self._tower.get().run(ids)
 
@@ -195,8 +195,9 @@ class TextEncoder(Encoder):
 
         Example:
             >>> clip = bareclip.load()
-            >>> [places for places, ids in clip.texts.batches(["a cat", "a", "a dog"])]
-            [[1], [0, 2]]
+            >>> batches = clip.texts.batches(["a cat", "a", "a dog"])
+            >>> sorted(place for places, ids in batches for place in places)
+            [0, 1, 2]
         """
         ids = self.tokenizer.encode(texts, truncate=True)
         return self.tokenizer.batches(ids, *self._limits(checked_batch_size(batch_size)))
