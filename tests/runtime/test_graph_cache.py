@@ -1,4 +1,4 @@
-"""Prepared towers: the same answers, and a cache that can never be in the way."""
+"""The graph cache: the same answers, nobody else's, and never in the way."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_prepared_tower_answers_as_the_bundles_own(bundle: Path, cache: Path) -> None:
+def test_a_kept_tower_answers_as_the_bundles_own(bundle: Path, cache: Path) -> None:
     plain = answers(bundle, cache=False)
     assert not cache.exists()
     first = answers(bundle)
@@ -177,7 +177,7 @@ def test_the_longest_unused_make_room(
     kept = graph_cache.entries()
     for entry in kept:
         os.utime(entry.folder / "entry.json", (1, 1))
-    abandoned = cache / ".old.partial"
+    abandoned = cache / f".{40 * 'a'}.{8 * '0'}.partial"
     abandoned.mkdir()
     os.utime(abandoned, (1, 1))
     monkeypatch.setattr(graph_cache, "LIMIT_BYTES", sum(entry.size for entry in kept))
@@ -224,7 +224,7 @@ def test_a_killed_process_leaves_no_broken_entry(bundle: Path, cache: Path) -> N
 
 def test_the_command(bundle: Path, cache: Path) -> None:
     answers(bundle)
-    killed = cache / ".killed.partial"
+    killed = cache / f".{40 * 'b'}.{8 * '1'}.partial"
     killed.mkdir()
     (killed / "text.onnx").write_bytes(bytes(10**6))
     shown = run("cache").stdout
@@ -236,3 +236,115 @@ def test_the_command(bundle: Path, cache: Path) -> None:
     assert run("cache", "--clear").stdout.startswith(f"{cache}: removed 2 towers, ")
     assert graph_cache.entries() == []
     assert [path.name for path in cache.iterdir()] == [".lock"]
+
+
+def alter(path: Path) -> None:
+    """Other bytes of the same size, in its middle."""
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 64] = bytes(255 - byte for byte in data[middle : middle + 64])
+    path.write_bytes(data)
+
+
+def test_a_bundle_that_claims_anothers_checksums_poisons_nothing(
+    bundle: Path, cache: Path, tmp_path: Path
+) -> None:
+    right = answers(bundle, cache=False)
+    tampered = Path(shutil.copytree(bundle, tmp_path / "tampered"))
+    for tower in ("text", "vision"):
+        alter(tampered / "fp32" / f"{tower}.onnx.data")
+    with pytest.raises(bareclip.BundleError, match=r"tampered is damaged, its checksums differ: "):
+        answers(tampered)
+    assert graph_cache.entries() == []
+    np.testing.assert_array_equal(answers(bundle), right)
+    np.testing.assert_array_equal(answers(bundle), right)
+    assert len(graph_cache.entries()) == 2
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_an_entry_that_rots_is_made_again(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    right = answers(bundle)
+    monkeypatch.setattr(graph_cache, "_ALWAYS_CHECKED", 0)
+    for entry in graph_cache.entries():
+        for path in entry.folder.glob("*.data" if restored else "*.onnx"):
+            times = path.stat()
+            alter(path)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    np.testing.assert_array_equal(answers(bundle), right)
+    names = [entry.folder.name for entry in graph_cache.entries()]
+    assert len(names) == 2
+
+
+def test_an_entry_that_was_copied_is_looked_through_once(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = answers(bundle)
+    monkeypatch.setattr(graph_cache, "_ALWAYS_CHECKED", 0)
+    copied = Path(shutil.copytree(cache, cache.with_name("copied")))
+    shutil.rmtree(cache)
+    copied.rename(cache)
+    looked: list[Path] = []
+    inner = graph_cache.file_record
+    monkeypatch.setattr(graph_cache, "file_record", lambda p: (looked.append(p), inner(p))[1])
+    np.testing.assert_array_equal(answers(bundle), right)
+    assert len(looked) == 4
+    np.testing.assert_array_equal(answers(bundle), right)
+    assert len(looked) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners of files")
+def test_a_folder_that_others_may_write_to_is_not_used(bundle: Path, cache: Path) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    right = answers(bundle, cache=False)
+    np.testing.assert_array_equal(answers(bundle), right)
+    assert [*cache.iterdir()] == []
+    cache.chmod(0o755)
+    answers(bundle)
+    assert len(graph_cache.entries()) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_another_users_folder_is_not_used(bundle: Path, cache: Path) -> None:
+    cache.mkdir(mode=0o700)
+    os.chown(cache, 12345, 12345)
+    answers(bundle)
+    assert [*cache.iterdir()] == []
+
+
+def test_its_own_folder_is_the_users_alone(bundle: Path, cache: Path) -> None:
+    answers(bundle)
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_links_in_the_cache_are_not_followed(bundle: Path, cache: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "entry.json").write_text('{"graph": "x", "onnxruntime": "1", "files": {}}')
+    cache.mkdir(mode=0o700)
+    (cache / ".lock").symlink_to(tmp_path / "precious")
+    (cache / ("c" * 40)).symlink_to(elsewhere)
+    answers(bundle)
+    assert not (tmp_path / "precious").exists()
+    graph_cache.clear()
+    assert (elsewhere / "entry.json").exists()
+
+
+def test_clearing_takes_nothing_else(cache: Path) -> None:
+    for name in ("photos", ".mine.partial", ".x.abcdef01.partial"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "entry.json").write_text('{"graph": "x", "onnxruntime": "1", "files": {}}')
+    graph_cache.clear()
+    assert len([*cache.iterdir()]) == 3
+
+
+def test_a_tilde_is_the_users_home(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("BARECLIP_CACHE", "~/mine")
+    answers(bundle)
+    assert len([*(tmp_path / "mine").glob("*/entry.json")]) == 2

@@ -1,7 +1,9 @@
 import multiprocessing
 import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -10,6 +12,7 @@ import pytest
 import bareclip
 from bareclip.inference.device import Device
 from bareclip.inference.installation import CPU, CUDA
+from bareclip.inference.session import Tower
 
 
 def test_a_tower_says_where_it_runs(clip: bareclip.Clip) -> None:
@@ -125,6 +128,7 @@ def _embed_in_child(clip: bareclip.Clip, queue: "multiprocessing.Queue[str]") ->
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking is what is tested
 def test_a_forked_child_gets_an_error_and_does_not_hang(clip: bareclip.Clip) -> None:
+    clip.preload()
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_embed_in_child, args=(clip, queue))
@@ -143,3 +147,117 @@ def test_a_vector_never_depends_on_its_batch(clip: bareclip.Clip) -> None:
         for start in range(0, 33, size):
             alone = clip.embed_images(list(pixels[start : start + size]))
             np.testing.assert_allclose(alone, together[start : start + size], atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("what", ["replace", "delete", "exit", "refuse"])
+def test_a_forked_child_ends(bundles: dict[str, Path], what: str) -> None:
+    code = (
+        "import os, signal, sys, bareclip\n"
+        "path, what = sys.argv[1:]\n"
+        "clip = bareclip.load(path, threads=2, preload=True)\n"
+        "clip.embed_texts(['a cat'])\n"
+        "if os.fork() == 0:\n"
+        "    signal.alarm(20)\n"
+        "    if what == 'replace':\n"
+        "        clip = bareclip.load(path, threads=2)\n"
+        "        print(clip.embed_texts(['a cat']).shape)\n"
+        "    if what == 'delete':\n"
+        "        del clip\n"
+        "    if what == 'refuse':\n"
+        "        try:\n"
+        "            next(clip.texts.stream(['a cat']))\n"
+        "        except bareclip.DeviceError as error:\n"
+        "            print(error)\n"
+        "    sys.exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "print(clip.embed_texts(['a cat']).shape)\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(bundles["tiny"]), what]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.endswith("7\n(1, 20)\n")
+    first = {"replace": "(1, 20)", "refuse": "this Clip was loaded before the process forked; call"}
+    assert told.startswith(first.get(what, "7"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_pool_of_forked_workers_ends(bundles: dict[str, Path]) -> None:
+    code = (
+        "import multiprocessing, sys, bareclip\n"
+        "def work(path):\n"
+        "    return bareclip.load(path).embed_texts(['a cat']).shape\n"
+        "clip = bareclip.load(sys.argv[1], preload=True)\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    print(pool.map(work, [sys.argv[1]] * 4))\n"
+        "    pool.close()\n"
+        "    pool.join()\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(bundles["tiny"])]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout == f"{[(1, 20)] * 4}\n"
+
+
+def test_nothing_is_left_in_a_fresh_home(bundles: dict[str, Path], tmp_path: Path) -> None:
+    code = (
+        "import sys, bareclip\n"
+        "clip = bareclip.load(sys.argv[1])\n"
+        "clip.embed_texts(['a cat'])\n"
+        "print(__import__('os').environ['ORT_DISABLE_TELEMETRY'])\n"
+    )
+    kept = {name: v for name, v in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    for said, wanted in (({}, "1\n"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0\n")):
+        home = tmp_path / f"home{len(said)}"
+        home.mkdir()
+        own = {"HOME": str(home), "USERPROFILE": str(home), "BARECLIP_CACHE": "off"}
+        command = [sys.executable, "-c", code, str(bundles["tiny"])]
+        found = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=kept | own | said
+        )
+        assert found.stdout == wanted
+        if not said:
+            assert [*home.rglob("*")] == []
+
+
+class _Session:
+    """ONNX Runtime's session, and answers of somebody's making."""
+
+    def __init__(self, answer: np.ndarray) -> None:
+        self.answer = answer
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="ids", shape=["n", "t"])]
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="vectors", shape=["n", 3], type="tensor(float)")]
+
+    def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [self.answer]
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (np.full((2, 3), np.nan), "not finite, or not of length 1"),
+        (np.full((2, 3), np.inf), "not finite, or not of length 1"),
+        (np.full((2, 3), 1e30), "not finite, or not of length 1"),
+        (np.zeros((2, 3)), "not finite, or not of length 1"),
+        (np.eye(3)[:1], r"\(1, 3\) where \(2, 3\) is right"),
+        (np.eye(3), r"\(3, 3\) where \(2, 3\) is right"),
+        (np.ones((2, 1)), r"\(2, 1\) where \(2, 3\) is right"),
+        (np.ones(2), r"\(2,\) where \(2, 3\) is right"),
+    ],
+)
+def test_what_a_graph_answers_is_checked(answer: np.ndarray, wrong: str) -> None:
+    tower = Tower(_Session(answer.astype(np.float32)), "cpu")
+    tower.check("text.onnx", [[None, None]], 3)
+    with pytest.raises(bareclip.BareclipError, match=f"the tower answered with .*{wrong}"):
+        tower.run(np.zeros((2, 4), np.int64))
+
+
+def test_a_graph_that_gives_no_floats_is_refused() -> None:
+    session = _Session(np.eye(3))
+    outputs = [SimpleNamespace(name="vectors", shape=["n", 3], type="tensor(double)")]
+    session.get_outputs = lambda: outputs  # type: ignore[method-assign]
+    with pytest.raises(bareclip.BundleError, match=r"gives tensor\(double\), where vectors are"):
+        Tower(session, "cpu").check("text.onnx", [[None, None]], 3)

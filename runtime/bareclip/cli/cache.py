@@ -1,4 +1,4 @@
-"""bareclip cache: what is kept of towers kept, and clearing it."""
+"""bareclip cache: the towers that are kept for later processes, and clearing them."""
 
 import json
 import time
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from ..inference.graph_cache import cache_folder, entries
-from ..inference.graph_cache import clear as clear_cache
+from ..inference.graph_cache import clear, entries
+from ..inference.user_cache import cache_folder
 from .options import json_option
 from .output import print_table
 
 
 @click.command()
-@click.option("--clear", is_flag=True, help="Remove all of it.")
+@click.option("--clear", "wanted", is_flag=True, help="Remove all of it.")
 @json_option
-def cache(clear: bool, as_json: bool) -> None:
-    """Shows the towers kept that make later processes start sooner.
+def cache(wanted: bool, as_json: bool) -> None:
+    """Shows the towers that are kept so that later processes start sooner.
 
     They are made when a tower is first loaded, and the longest unused go when there are more
     than 8 GB. BARECLIP_CACHE names another folder, or turns it off with `off`.
@@ -27,7 +27,7 @@ def cache(clear: bool, as_json: bool) -> None:
     """
     folder = cache_folder()
     found = entries()
-    freed = clear_cache() if clear else 0
+    freed = clear() if wanted else 0
     if as_json:
         listed = [
             {"graph": e.graph, "onnxruntime": e.onnxruntime, "bytes": e.size, "used": e.used}
@@ -39,7 +39,7 @@ def cache(clear: bool, as_json: bool) -> None:
     if folder is None:
         click.echo("the cache is off: BARECLIP_CACHE says so")
         return
-    if clear:
+    if wanted:
         click.echo(f"{folder}: removed {len(found)} towers, {freed / 1e6:.0f} MB")
         return
     total = sum(entry.size for entry in found)

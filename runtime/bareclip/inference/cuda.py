@@ -153,23 +153,31 @@ class CudaTower(Tower):
             DeviceError: In a forked child; or the GPU's memory holds not even half the batch.
             BareclipError: ONNX Runtime failed.
         """
-        return self._submit(inputs).result()
+        return self.checked(self._submit(inputs).result(), len(inputs[0]))
 
     def map(
         self, batches: Iterable[tuple[Tag, NDArray[Any] | None]]
     ) -> Generator[tuple[Tag, Vectors | None]]:
         """As ``Tower.map``, on all GPUs, taking the next batches while some are computed."""
-        waiting: deque[tuple[Tag, Future[Vectors] | None]] = deque()
+        waiting: deque[tuple[Tag, int, Future[Vectors] | None]] = deque()
         computed = 0
+
+        def answered() -> tuple[Tag, Vectors | None]:
+            tag, count, future = waiting.popleft()
+            return tag, None if future is None else self.checked(future.result(), count)
+
         for tag, batch in batches:
-            waiting.append((tag, None if batch is None else self._submit((batch,))))
-            computed += batch is not None
+            if batch is None:
+                waiting.append((tag, 0, None))
+            else:
+                waiting.append((tag, len(batch), self._submit((batch,))))
+                computed += 1
             # Two per worker: a slow GPU's answer, next in order, keeps no fast one idle.
-            while waiting and (waiting[0][1] is None or computed == 2 * len(self._workers)):
-                computed -= waiting[0][1] is not None
-                yield _answered(*waiting.popleft())
+            while waiting and (waiting[0][2] is None or computed == 2 * len(self._workers)):
+                computed -= waiting[0][2] is not None
+                yield answered()
         while waiting:
-            yield _answered(*waiting.popleft())
+            yield answered()
 
     def _submit(self, inputs: Sequence[NDArray[Any]]) -> "Future[Vectors]":
         self.check_process()
@@ -177,10 +185,6 @@ class CudaTower(Tower):
             worker = min(self._workers, key=lambda worker: worker.waiting)
             worker.waiting += 1
         return worker.submit(inputs)
-
-
-def _answered(tag: Tag, future: "Future[Vectors] | None") -> tuple[Tag, Vectors | None]:
-    return tag, None if future is None else future.result()
 
 
 class _Worker:

@@ -4,32 +4,35 @@ Such a copy is optimised and packed already and is mapped into memory where it l
 process starts in a fraction of the time and shares the weights' pages with all others. It
 holds for one version of ONNX Runtime and one kind of CPU, which are part of its name.
 
-The cache costs disk only: whatever goes wrong with it (no room, no permission, a damaged
-entry, another process at the same work), the bundle's own graph is loaded instead.
+An entry is made of bytes whose checksums are the manifest's, so that no bundle is answered from
+what another claimed to be; it is looked through itself where it is not the very files that were
+written. The cache costs disk only: whatever goes wrong with it (no room, no permission, a
+damaged entry, another process at the same work), the bundle's own graph is loaded instead.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
 import os
 import platform
+import re
 import secrets
 import shutil
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundle import TowerFiles
-from ..errors import BareclipError, BundleError
+from ..bundle import TowerFiles, file_record
+from ..errors import BundleError
+from ..files import replacing
 from .device import Device
 from .installation import import_onnxruntime
 from .session import make_session
 from .threads import Threads
+from .user_cache import alone_in, cache_folder, usable_cache
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -42,12 +45,14 @@ LIMIT_BYTES = 8 * 1024**3
 SMALLEST_BYTES = 16 * 1024**2
 
 _RECORD = "entry.json"
+_ENTRY = r"[0-9a-f]{40}"
+_PARTIAL = r"\.[0-9a-f]{40}\.[0-9a-f]{8}\.partial"
+# Files up to this size are looked through whenever they are loaded: graphs without weights.
+_ALWAYS_CHECKED = 4 * 1024**2
 _ABANDONED_SECONDS = 3600
 # What reading a record raises, whatever it holds.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _CPU = Device("cpu", required=True)
-# A file's lock is a process's own; its threads wait for each other here.
-_IN_TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -69,33 +74,6 @@ class Entry:
     used: float
 
 
-def cache_folder() -> Path | None:
-    """Where they are kept; None where ``BARECLIP_CACHE`` says ``off``.
-
-    That variable names another folder; else it is the system's place for a user's caches.
-
-    Raises:
-        BareclipError: The user has no home folder.
-    """
-    chosen = os.environ.get("BARECLIP_CACHE", "")
-    if chosen == "off":
-        return None
-    if chosen:
-        return Path(chosen).absolute()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(base).expanduser() / "bareclip"
-    except RuntimeError as error:
-        raise BareclipError(
-            "there is no home folder to keep a cache in: BARECLIP_CACHE names another, or `off`"
-        ) from error
-
-
 def cached_session(
     folder: Path, tower: TowerFiles, threads: Threads
 ) -> "tuple[onnxruntime.InferenceSession, Path]":
@@ -110,20 +88,21 @@ def cached_session(
         The session, and the graph that it was made from.
 
     Raises:
-        BundleError: ONNX Runtime cannot load the graph.
+        BundleError: ONNX Runtime cannot load the graph, or the bundle's files are not those of
+            its manifest.
     """
     graph = folder / tower.graph
     size = sum(record.size for record in tower.files.values())
-    cache = _usable_cache() if size >= SMALLEST_BYTES else None
+    cache = usable_cache() if size >= SMALLEST_BYTES else None
     if cache is None:
         return make_session(graph, _CPU, threads), graph
     place = cache / _key(tower)
     session = _open(place, graph.name, threads)
     if session is not None:
         return session, place / graph.name
-    with _alone(cache) as alone:
+    with alone_in(cache) as alone:
         if alone:
-            session = _keep(cache, place, graph, size, threads)
+            session = _keep(cache, place, folder, tower, threads)
             if session is not None:
                 _log.info("kept %s in the graph cache, for the next process", graph)
     return session or make_session(graph, _CPU, threads), graph
@@ -133,12 +112,14 @@ def entries() -> list[Entry]:
     """All that are kept, the last used first."""
     cache = cache_folder()
     found = []
-    for record in cache.glob(f"[!.]*/{_RECORD}") if cache else ():
+    for place in _named(cache, _ENTRY):
         with contextlib.suppress(*_DAMAGED):
+            record = place / _RECORD
             data = json.loads(record.read_text(encoding="utf-8"))
-            size = sum(data["files"].values())
+            size = sum(int(file["size"]) for file in data["files"].values())
             used = record.stat().st_mtime
-            found.append(Entry(record.parent, data["graph"], data["onnxruntime"], size, used))
+            about = str(data["graph"]), str(data["onnxruntime"])
+            found.append(Entry(place, *about, size, used))
     return sorted(found, key=lambda entry: -entry.used)
 
 
@@ -150,11 +131,20 @@ def clear() -> int:
         _remove(entry.folder)
     cache = cache_folder()
     # Of killed processes; one that is at work does without, as on a full disk.
-    for left in cache.glob(".*.partial") if cache else ():
+    for left in _named(cache, _PARTIAL):
         with contextlib.suppress(OSError):
             freed += sum(path.stat().st_size for path in left.iterdir())
         shutil.rmtree(left, ignore_errors=True)
     return freed
+
+
+def _named(cache: Path | None, pattern: str) -> list[Path]:
+    """Folders of the cache that are its own by their names, and no links to elsewhere."""
+    try:
+        paths = [] if cache is None else sorted(cache.iterdir())
+    except OSError:
+        return []
+    return [p for p in paths if re.fullmatch(pattern, p.name) and p.is_dir() and not p.is_symlink()]
 
 
 def _key(tower: TowerFiles) -> str:
@@ -174,53 +164,95 @@ def _cpu() -> str:
     return "\n".join(line for line in lines if line.startswith(kept))
 
 
-def _usable_cache() -> Path | None:
-    try:
-        cache = cache_folder()
-        if cache is not None:
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, BareclipError):
-        return None
-    return cache
-
-
 def _open(place: Path, name: str, threads: Threads) -> "onnxruntime.InferenceSession | None":
     """A session on an entry that is whole; None where there is none, or it is damaged."""
+    if not os.path.lexists(place):
+        return None
     try:
-        sizes = json.loads((place / _RECORD).read_text(encoding="utf-8"))["files"]
-        if all((place / file).stat().st_size == size for file, size in sizes.items()):
-            session = make_session(place / name, _CPU, threads, optimize=False)
-            with contextlib.suppress(OSError):  # a read-only cache is still of use
-                os.utime(place / _RECORD)
-            return session
-    except (*_DAMAGED, BundleError):
+        if place.is_symlink() or not _is_whole(place):
+            raise ValueError("not what was written")
+        session = make_session(place / name, _CPU, threads, optimize=False)
+        with contextlib.suppress(OSError):  # a read-only cache is still of use
+            os.utime(place / _RECORD)
+        return session
+    except (*_DAMAGED, BundleError) as error:
+        _log.info("%s of the graph cache is made anew: %s", place.name, error)
         _remove(place)
     return None
 
 
+def _is_whole(place: Path) -> bool:
+    """Whether an entry's files are those that were written.
+
+    Their checksums are computed where the system does not say that they are the same files,
+    unchanged, as when a backup was restored; and those of graphs always, which are small.
+    """
+    record = place / _RECORD
+    data = json.loads(record.read_text(encoding="utf-8"))
+    files = data["files"]
+    for name, file in files.items():
+        path = place / name
+        if name != Path(name).name or path.is_symlink():
+            return False
+        status = path.stat()
+        known = file["seen"] == _seen(status) and status.st_size > _ALWAYS_CHECKED
+        if not known and dataclasses.asdict(file_record(path)) != {
+            "size": file["size"],
+            "sha256": file["sha256"],
+        }:
+            return False
+        file["seen"] = _seen(path.stat())
+    if data != json.loads(record.read_text(encoding="utf-8")):
+        with contextlib.suppress(OSError), replacing(record) as out:
+            out.write(json.dumps(data).encode())
+    return True
+
+
+def _seen(status: os.stat_result) -> list[int]:
+    """What changes when a file is written to, or is another of its name."""
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 def _keep(
-    cache: Path, place: Path, graph: Path, size: int, threads: Threads
+    cache: Path, place: Path, folder: Path, tower: TowerFiles, threads: Threads
 ) -> "onnxruntime.InferenceSession | None":
-    """Makes a session and, from it, the entry; None where the entry cannot be written."""
+    """Makes a session and, from it, the entry; None where the entry cannot be written.
+
+    Raises:
+        BundleError: The bundle's files are not those of its manifest.
+    """
+    graph = folder / tower.graph
+    size = sum(record.size for record in tower.files.values())
     scratch = cache / f".{place.name}.{secrets.token_hex(4)}.partial"
     try:
         if place.exists() or shutil.disk_usage(cache).free <= 4 * size:
             return None
-        scratch.mkdir()
-        session = make_session(graph, _CPU, threads, save_to=scratch / graph.name)
-        files = {path.name: path.stat().st_size for path in scratch.iterdir()}
+        # Whole towers are read here once, and once for all processes.
+        damaged = [n for n, record in tower.files.items() if file_record(folder / n) != record]
+        if damaged:
+            raise BundleError(
+                f"{folder} is damaged, its checksums differ: {', '.join(damaged)}; "
+                "copy or export it again"
+            )
+        scratch.mkdir(mode=0o700)
+        try:
+            session = make_session(graph, _CPU, threads, save_to=scratch / graph.name)
+        except BundleError:
+            return None  # it may load without being saved
+        files = {}
+        for path in sorted(scratch.iterdir()):
+            with path.open("r+b") as file:  # Windows syncs no file that is open for reading
+                os.fsync(file.fileno())  # or a power cut could leave a whole size of zeros
+            files[path.name] = dataclasses.asdict(file_record(path)) | {"seen": _seen(path.stat())}
         record = {
             "graph": str(graph),
             "onnxruntime": import_onnxruntime().__version__,
             "files": files,
         }
         (scratch / _RECORD).write_text(json.dumps(record), encoding="utf-8")
-        for path in scratch.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())  # or a power cut could leave a whole size of zeros
         scratch.rename(place)
         _make_room(cache, place)
-    except (OSError, BundleError):
+    except OSError:
         return None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -233,7 +265,7 @@ def _make_room(cache: Path, newest: Path) -> None:
         total += entry.size
         if total > LIMIT_BYTES and entry.folder != newest:
             _remove(entry.folder)
-    for left in cache.glob(".*.partial"):
+    for left in _named(cache, _PARTIAL):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
@@ -245,22 +277,3 @@ def _remove(place: Path) -> None:
     with contextlib.suppress(OSError):
         place.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(cache: Path) -> Iterator[bool]:
-    """Whether no other process fills the cache: a hundred at once would fill the disk."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: renaming keeps it correct, if wasteful
-        yield True
-        return
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(_IN_TURN)
-            lock = held.enter_context((cache / ".lock").open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except OSError:
-            alone = False
-        yield alone

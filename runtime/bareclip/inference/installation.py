@@ -218,6 +218,9 @@ def import_onnxruntime() -> Any:
     Raises:
         DeviceError: It is not installed, or its installation is broken.
     """
+    # Since 1.29 it keeps a device's id and events in the user's home, and looks up a host to send
+    # them to, unless this is set before it is imported. A user who sets it decides.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

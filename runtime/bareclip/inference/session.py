@@ -4,7 +4,9 @@ ONNX Runtime is imported when the first session is made, so that ``import barecl
 works, and can say what to install, where it is missing.
 """
 
+import ctypes
 import os
+import weakref
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +25,25 @@ if TYPE_CHECKING:
 
 Tag = TypeVar("Tag")
 
+# Half precision makes units that are this far off.
+_LENGTH_TOLERANCE = 0.02
+# Every session there is, for a child that is forked.
+_SESSIONS: "weakref.WeakSet[onnxruntime.InferenceSession]" = weakref.WeakSet()
+
+
+def _keep_sessions() -> None:
+    """Keeps a forked child from destroying its parent's sessions, which would never end.
+
+    It waits for the session's threads, which the child does not have. The sessions' memory is
+    the parent's, shared until it is written to.
+    """
+    for session in list(_SESSIONS):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_sessions)
+
 
 class Tower:
     """A loaded tower: arrays in, unit vectors out. May be used by many threads at once.
@@ -36,6 +57,7 @@ class Tower:
         self._session = session
         self._inputs = [value.name for value in session.get_inputs()]
         self._output = session.get_outputs()[0].name
+        self._width: int | None = None
         self._process = os.getpid()
 
     @classmethod
@@ -71,6 +93,12 @@ class Tower:
                 f"{graph} takes and gives shapes {found}, where its bundle says {wanted} "
                 "(None varies); export the bundle again"
             )
+        if values[-1].type != "tensor(float)":
+            raise BundleError(
+                f"{graph} gives {values[-1].type}, where vectors are tensor(float); "
+                "export the bundle again"
+            )
+        self._width = width
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Embeds a batch.
@@ -91,7 +119,31 @@ class Tower:
             vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions share no base but this one
             raise run_error(inputs, error) from error
-        return vectors
+        return self.checked(vectors, len(inputs[0]))
+
+    def checked(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """What a graph answered, held to what it has to be; a bundle's may be anything.
+
+        Args:
+            vectors: The answer.
+            count: How many were asked about.
+
+        Raises:
+            BareclipError: Not one finite unit vector for each.
+        """
+        width = vectors.shape[1] if self._width is None and vectors.ndim == 2 else self._width
+        if vectors.shape != (count, width):
+            wrong = f"{vectors.shape} where {(count, width)} is right"
+        else:
+            lengths = np.einsum("nd,nd->n", vectors, vectors)
+            # NaN is not near either.
+            if (np.abs(lengths - 1) < _LENGTH_TOLERANCE).all():
+                return vectors
+            wrong = "vectors that are not finite, or not of length 1"
+        raise BareclipError(
+            f"the tower answered with {wrong}: its files are damaged, or not a tower's; see "
+            "`bareclip verify`, or export the bundle again"
+        )
 
     def map(
         self, batches: Iterable[tuple[Tag, NDArray[Any] | None]]
@@ -178,6 +230,7 @@ def make_session(
         raise BundleError(
             f"ONNX Runtime {ort.__version__} cannot load {graph}: {reason}"
         ) from error
+    _SESSIONS.add(session)
     # A provider that fails to start is dropped without an error: look again.
     if device.on_cuda and session.get_providers()[0] != CUDA:
         raise device.failure("did not start, ONNX Runtime fell back to the CPU")
