@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,22 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of a file from elsewhere: a regular one, and no more than ``most``.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is a pipe or a device, which might never end, or too large.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > most:
+        raise ValueError(f"it has {status.st_size:,} bytes, more than {most:,}")
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -213,3 +215,28 @@ def test_a_graph_for_a_newer_onnx_runtime_says_which(bundle: Path) -> None:
     edit(bundle, {"precisions": precisions})
     with pytest.raises(bareclip.DeviceError, match=r"text.onnx needs ONNX Runtime 99\.1 or newer"):
         bareclip.load(bundle, preload=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes and devices")
+def test_a_manifest_that_never_ends_is_not_read(bundle: Path) -> None:
+    for place in ("/dev/zero", bundle / "pipe"):
+        (bundle / "bundle.json").unlink()
+        if place != "/dev/zero":
+            os.mkfifo(place)
+        (bundle / "bundle.json").symlink_to(place)
+        with pytest.raises(BundleError, match="cannot read .*it is no regular file"):
+            Bundle.read(bundle)
+    (bundle / "bundle.json").unlink()
+    with (bundle / "bundle.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(BundleError, match="it has 1,099,511,627,776 bytes, more than"):
+        Bundle.read(bundle)
+
+
+def test_numbers_that_are_none_are_refused(bundle: Path) -> None:
+    text = (bundle / "bundle.json").read_text()
+    for number in ("NaN", "Infinity", "-Infinity"):
+        changed = re.sub(r'"logit_scale": [^,]+', f'"logit_scale": {number}', text)
+        (bundle / "bundle.json").write_text(changed)
+        with pytest.raises(BundleError, match="logit_scale holds"):
+            Bundle.read(bundle)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BundleError
+from ..files import read_file
 from .format import Fidelity, FileRecord, ImageRecipe, Scoring, Source, TextRecipe, TowerFiles
 from .strict_json import from_json
 
@@ -20,6 +21,8 @@ FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
 TOWERS = ("vision", "text")
+# A manifest has a few thousand; one from elsewhere may have anything.
+MOST_MANIFEST_BYTES = 16 * 1024**2
 # The model that ships with the package.
 DEMO = Path(__file__).parents[1] / "demo"
 
@@ -60,7 +63,7 @@ class Bundle:
         """
         manifest = folder / MANIFEST
         try:
-            data = json.loads(manifest.read_text(encoding="utf-8"))
+            data = json.loads(read_file(manifest, MOST_MANIFEST_BYTES))
         except (FileNotFoundError, NotADirectoryError):
             raise BundleError(
                 f"{folder} is not a bundle: it has no {MANIFEST}; "
@@ -88,7 +91,7 @@ class Bundle:
         del data["folder"]
         partial = self.folder / f".{MANIFEST}.{secrets.token_hex(4)}.partial"
         try:
-            partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             partial.replace(self.folder / MANIFEST)
         finally:
             partial.unlink(missing_ok=True)
