@@ -2,8 +2,6 @@
 
 import gc
 import itertools
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -253,43 +251,3 @@ def test_an_encoder_needs_no_clip(bundles: dict[str, Path]) -> None:
     vectors = np.concatenate([texts.embed_tokens(ids) for _, ids in batches])
     order = [place for places, _ in batches for place in places]
     np.testing.assert_array_equal(vectors, clip.embed_texts(TEXTS)[order])
-
-
-MEMORY = """
-import io, resource, sys
-import numpy as np
-from PIL import Image
-import bareclip
-
-def grown(stream):
-    for number, vector in enumerate(stream):
-        if number == 1000:
-            before = peak()
-    return number + 1, peak() - before
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-def jpegs(count):
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        file = io.BytesIO()
-        pixels = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((96, 72)).save(file, "JPEG")
-        yield file.getvalue()
-
-clip = bareclip.load(sys.argv[1])
-images, texts = int(sys.argv[2]), int(sys.argv[3])
-print(*grown(clip.images.stream(jpegs(images))))
-print(*grown(clip.texts.stream(f"a photo of {n} dogs and {n % 7} cats" for n in range(texts))))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs resource")
-def test_memory_does_not_grow_with_a_stream(bundles: dict[str, Path]) -> None:
-    command = [sys.executable, "-c", MEMORY, str(bundles["tiny"]), "4000", "20000"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    (images, image_mb), (texts, text_mb) = told[:2], told[2:]
-    assert (images, texts) == ("4000", "20000")
-    assert float(image_mb) < 60
-    assert float(text_mb) < 60
