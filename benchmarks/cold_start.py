@@ -3,7 +3,7 @@
     python benchmarks/cold_start.py BUNDLE --photo photo.jpg --json cold.json
     python benchmarks/cold_start.py BUNDLE --photo photo.jpg --peer ENV/bin/python CHECKPOINT
 
-Processes take turns. ``prepared`` is with the cache of prepared towers filled, as from the second
+Processes take turns. ``cached`` is with the graph cache filled, as from the second
 process on; ``first`` fills it.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
         commands: dict[str, list[str]] = {}
         for precision in (p for p in bundle.precisions if p != "fp16"):
             given = [str(arguments.bundle), photo, TEXT, precision]
-            for name, cached in (("prepared", "True"), ("not prepared", "False")):
+            for name, cached in (("cached", "True"), ("not cached", "False")):
                 commands[f"{precision}, {name}"] = [sys.executable, "-c", OURS, *given, cached]
         if arguments.peer:
             python, checkpoint = arguments.peer
@@ -72,7 +72,7 @@ def main() -> None:
         first = {
             name: round(started(command, environment)[0], 3)
             for name, command in commands.items()
-            if name.endswith(", prepared")
+            if name.endswith(", cached")
         }
         os.sync()  # a page that is still to be written counts as private
         seconds: dict[str, list[float]] = {name: [] for name in commands}
@@ -117,7 +117,7 @@ def table(report: dict[str, Any]) -> str:
         )
     lines.append("")
     lines += [
-        f"The first process of all, which prepares: {name.partition(',')[0]} {seconds:.2f} s."
+        f"The first process of all, which fills the cache: {name.partition(',')[0]} {seconds:.2f} s."
         for name, seconds in report["first_seconds"].items()
     ]
     return "\n".join(lines)

@@ -65,7 +65,7 @@ PEERS = {
     "fastembed": "fastembed",
 }
 WORKS = {
-    "encode": "images, prepared, batch 8, ms each",
+    "encode": "images as pixels, batch 8, ms each",
     "photos": "photos from disk, ms each",
     "prompts": "prompts, ms each",
 }

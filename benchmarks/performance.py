@@ -66,13 +66,13 @@ def aims(compare: dict[str, Any], cold_start: dict[str, Any], roofline: dict[str
         rows.append(("the same at int8", "1.60x", f"{found:.2f}x", found >= 1.6))
     cases = cold_start["cases"]
     for precision, aim in (("fp32", 6.0), ("int8", 9.0)):
-        name = f"{precision}, prepared"
+        name = f"{precision}, cached"
         if "transformers" in cases and name in cases:
             found = cases["transformers"]["seconds"] / cases[name]["seconds"]
             words = f"process to first vectors, {name}, to transformers"
             rows.append((words, f"{aim:.0f}x", f"{found:.1f}x", found >= aim))
-    if "fp32, prepared" in cases:
-        most = max(cases["fp32, prepared"]["worker_mb"][1:])
+    if "fp32, cached" in cases:
+        most = max(cases["fp32, cached"]["worker_mb"][1:])
         words = "private memory of each further worker, fp32"
         rows.append((words, "120 MB", f"{most:.0f} MB", most <= 120))
     near = roofline["precisions"]["fp32"]["of_products"]
@@ -148,7 +148,7 @@ both.
 
 {cold}
 
-A prepared tower is made once by the first process that loads it, which then takes longer, and is
+A tower of the graph cache is made once by the first process that loads it, which then takes longer, and is
 kept in the user's cache: `bareclip cache` shows and clears it, `load(cache=False)` does without.
 
 ## How near to the machine's limit

@@ -20,7 +20,7 @@ BUNDLES = Path(__file__).parent / "bundles"
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared towers of tests go nowhere near the user's."""
+    """The graph cache of tests goes nowhere near the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BARECLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -97,7 +97,7 @@ def test_prompts_are_of_as_many_labels() -> None:
 def test_a_miss_is_shown_as_one() -> None:
     peer = {"ratio": {"encode": 1.2, "photos": 2.0, "prompts": 9.0}}
     report = {"peers": {"bareclip": {}, "transformers": peer}}
-    cold = {"cases": {"fp32, prepared": {"seconds": 1.0, "worker_mb": [9, 150, 130]}}}
+    cold = {"cases": {"fp32, cached": {"seconds": 1.0, "worker_mb": [9, 150, 130]}}}
     roof = {"precisions": {"fp32": {"of_products": 0.9}}}
     lines = performance.aims(report, cold, roof).splitlines()
     missed = [line.split("|")[1].strip() for line in lines if "missed" in line]

@@ -159,7 +159,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 @pytest.fixture(autouse=True)
 def _cache_of_one_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepared towers of full size, several gigabytes in all, go when their test has passed."""
+    """Cached towers of full size, several gigabytes in all, go when their test has passed."""
     monkeypatch.setenv("BARECLIP_CACHE", str(tmp_path / "cache"))
 
 
