@@ -97,7 +97,9 @@ class LazyTower:
         """
         tower = self._tower
         if tower is None:
-            with self._locked():
+            with self._lock():
+                if self._closed:
+                    raise BareclipError("this Clip was closed; load the bundle again")
                 tower = self._tower = self._tower or self._load()
         tower.check_process()
         return tower
@@ -124,12 +126,10 @@ class LazyTower:
 
     def close(self) -> None:
         """Gives its memory back; work that is under way ends as it would have."""
-        with self._locked(closing=True):
+        with self._lock():
             self._closed, self._tower = True, None
 
-    def _locked(self, closing: bool = False) -> threading.Lock:
-        if self._closed and not closing:
-            raise BareclipError("this Clip was closed; load the bundle again")
+    def _lock(self) -> threading.Lock:
         if self._process != os.getpid():
             # Another thread of the parent may have held it when the process forked.
             self._loading, self._process = threading.Lock(), os.getpid()
