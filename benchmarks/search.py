@@ -42,12 +42,12 @@ import bareclip
 index = bareclip.Index.open(sys.argv[1])
 queries = np.load(sys.argv[2])
 approximate = sys.argv[3] == "approximate"
-index.search(queries[0], 10, approximate=approximate)
+index.search(queries[0], k=10, approximate=approximate)
 first = time.perf_counter() - started
 times, found = [], []
 for query in queries:
     at = time.perf_counter()
-    hits = index.search(query, 10, approximate=approximate)
+    hits = index.search(query, k=10, approximate=approximate)
     times.append(time.perf_counter() - at)
     found.append([int(hit.item) for hit in hits])
 # Not getrusage, whose peak begins with that of the process that started this one.

@@ -91,7 +91,7 @@ def _sync(opened: Index, folder: Path, prune: bool, as_json: bool) -> None:
             bar.set_postfix(failed=progress.failed, refresh=False)
             bar.update(progress.done - bar.n)
 
-        report = opened.sync(folder, prune, show)
+        report = opened.sync(folder, prune=prune, report=show)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report), indent=2))
     else:

@@ -69,7 +69,7 @@ def search(
     with Index.open(db, clip) as index:
         found = index.search_many(
             [query for _, query in asked],
-            k,
+            k=k,
             under=under,
             min_similarity=min_similarity,
             approximate=approximate,

@@ -15,6 +15,8 @@ from ..errors import ImageError
 from .inputs import ImageInput, describe, open_image
 
 Reading = Literal["as_seen", "as_stored"]
+# Counts the changes of these rules that move vectors; an index says by which it was made.
+READING_VERSION = 2
 
 # A 60,000 x 1 strip passes Pillow's own limit and becomes 3 gigapixels when its
 # shorter side grows to 224.

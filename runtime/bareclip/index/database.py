@@ -1,18 +1,27 @@
 """The SQLite file of a store: its tables, its format version, its one writer, its neighbours."""
 
 import contextlib
+import errno
 import re
 import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from ..errors import StoreError
 
+try:
+    import fcntl
+except ImportError:  # Windows, whose disks have locks
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT_VERSION = 1
 # "bclp": says whose file it is to file(1), and to us.
 _APPLICATION_ID = 0x62636C70
+# What locking a file says on disks that have no locks.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -54,14 +63,14 @@ _SCHEMA = (
 )
 
 
-def create(path: Path, fingerprint: str) -> None:
+def create(path: Path, fingerprint: str, bundle: bytes) -> None:
     """Makes a store, whole or not at all, unless another process has done so meanwhile."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     values = {
         "store": secrets.token_hex(8),
         "generation": 0,
         "fingerprint": fingerprint,
-        "bundle": None,
+        "bundle": bundle,
     }
     with only_writer(path):
         if path.exists():
@@ -80,7 +89,9 @@ def create(path: Path, fingerprint: str) -> None:
 
 
 def check_format(path: Path, db: sqlite3.Connection) -> None:
-    """Refuses what is no store, and a store of another format.
+    """Refuses what is no store, a store of another format, and one that holds more.
+
+    A view or a trigger would be run in the place of what we ask for.
 
     Raises:
         StoreError: It is one of those.
@@ -93,6 +104,27 @@ def check_format(path: Path, db: sqlite3.Connection) -> None:
             f"{path} has format version {version}; this bareclip reads {FORMAT_VERSION}: "
             "update bareclip, or index the photos into a new file"
         )
+    if _schema(db) != _own_schema():
+        raise StoreError(
+            f"{path} has other tables, views or triggers than bareclip makes, so it is not asked; "
+            "index the photos into a new file"
+        )
+
+
+@cache
+def _own_schema() -> set[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for statement in _SCHEMA:
+            db.execute(statement)
+        return _schema(db)
+
+
+def _schema(db: sqlite3.Connection) -> set[tuple[str, ...]]:
+    """Type, name, table and SQL of what is in a database, but for SQLite's own."""
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    described = [tuple(" ".join(str(value).split()) for value in row) for row in rows]
+    own = (("table", "sqlite_"), ("index", "sqlite_"))
+    return {row for row in described if (row[0], row[1][:7]) not in own}
 
 
 @contextmanager
@@ -109,8 +141,12 @@ def only_writer(path: Path) -> Iterator[None]:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
+            check_locks(path)
             if "locked" not in str(error):
-                raise
+                raise StoreError(
+                    f"cannot write {path} ({error}): its folder must be one that can be written; "
+                    "searching works without"
+                ) from error
             raise StoreError(
                 f"{path} is being written by another process; "
                 "wait until it has ended; searching works meanwhile"
@@ -120,16 +156,42 @@ def only_writer(path: Path) -> Iterator[None]:
         lock.close()
 
 
+def check_locks(path: Path) -> None:
+    """Asks the disk itself, since SQLite takes one without locks for one that is locked.
+
+    Raises:
+        StoreError: It has no locks.
+    """
+    # A file of its own: closing any other would let go what this process has locked in it.
+    probe = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with probe.open("xb") as file:
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise StoreError(
+                f"{path} lies on a disk that has no file locks ({error.strerror}), as some "
+                "network disks: an index there would be torn; keep it on a local disk: --db"
+            ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turns SQLite's errors into ours.
 
     Raises:
         StoreError: In the place of ``sqlite3.Error``.
+        KeyboardInterrupt: It came while SQLite worked.
     """
     try:
         yield
     except sqlite3.Error as error:
+        if "interrupted" in str(error):
+            raise KeyboardInterrupt from error
         if "full" in str(error):
             raise StoreError(
                 f"no room left to write {path}: what was indexed so far is kept; "

@@ -4,21 +4,28 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StoreError
+from ..errors import BareclipError, StoreError
 from ..files import replacing
+from ..types import short
 from .fingerprint import Fingerprint
 from .query import Batch
 from .store import Store
 
-# Rows of a Parquet row group, and read at a time when they come back.
+# Rows of a Parquet row group, and of a .npy's read at a time.
 _ROWS = 8192
+# Of a Parquet file's read at a time: few kilobytes can say that a text of a megabyte comes often.
+_ROWS_READ = 256
+_LARGEST_TEXT = 1 << 20
+_LARGEST_GROUP = 1 << 30
 # Where Parquet's schema, and the .json, name the model.
 _MODEL = "bareclip"
+# Names and metadata.
+_Items: TypeAlias = list[tuple[str, dict[str, Any] | None]]
 
 
 def write_vectors(store: Store, path: Path) -> int:
@@ -28,7 +35,10 @@ def write_vectors(store: Store, path: Path) -> int:
         raise StoreError(f"cannot write {path}: {path.parent} is not a folder")
     items = [(_text(name), metadata) for _, name, metadata in store.items()]
     write = _write_parquet if kind == ".parquet" else _write_npy
-    write(store, path, items)
+    try:
+        write(store, path, items)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
     return len(items)
 
 
@@ -40,8 +50,13 @@ def read_vectors(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
     """
     read = _read_parquet if _kind(path) == ".parquet" else _read_npy
     try:
+        for place in (path, path.with_suffix(".json")) if path.suffix == ".npy" else (path,):
+            if place.exists() and not place.is_file():  # a pipe would be waited for
+                raise ValueError(f"{place.name} is not a file")
         yield from read(path, made_by)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except BareclipError:
+        raise
+    except Exception as error:  # Readers raise nearly anything on hostile files.
         raise StoreError(
             f"cannot read vectors from {path}: {error}; it must be as an export is"
         ) from error
@@ -64,10 +79,10 @@ def _model(store: Store) -> str:
 
 def _check_model(model: str | None, made_by: Fingerprint) -> None:
     if model is not None:
-        made_by.check(Fingerprint(**json.loads(model)), "the index")
+        made_by.check(Fingerprint.parse(model), "the index")
 
 
-def _write_npy(store: Store, path: Path, items: list[tuple[str, str | None]]) -> None:
+def _write_npy(store: Store, path: Path, items: _Items) -> None:
     shape = (len(items), store.fingerprint.width)
     with replacing(path) as file, replacing(path.with_suffix(".json")) as beside:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -77,14 +92,14 @@ def _write_npy(store: Store, path: Path, items: list[tuple[str, str | None]]) ->
         described = {
             _MODEL: _model(store),
             "ids": [name for name, _ in items],
-            "metadata": [None if data is None else json.loads(data) for _, data in items],
+            "metadata": [metadata for _, metadata in items],
         }
         beside.write(json.dumps(described).encode())
 
 
 def _read_npy(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
-    vectors = np.load(path, mmap_mode="r")
-    described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    vectors = np.lib.format.open_memmap(path, mode="r")
+    described = _json(path.with_suffix(".json").read_text(encoding="utf-8"))
     if not isinstance(described, dict):
         raise ValueError(f"{path.with_suffix('.json')} holds no object")
     _check_model(described.get(_MODEL), made_by)
@@ -99,6 +114,14 @@ def _read_npy(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
         yield ids[rows], vectors[rows], metadata[rows] if metadata else None
 
 
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def _pyarrow() -> Any:
     try:
         import pyarrow.compute
@@ -110,7 +133,7 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _write_parquet(store: Store, path: Path, items: list[tuple[str, str | None]]) -> None:
+def _write_parquet(store: Store, path: Path, items: _Items) -> None:
     pa = _pyarrow()
     width = store.fingerprint.width
     columns = {"id": pa.string(), "vector": pa.list_(pa.float32(), width), "metadata": pa.string()}
@@ -118,7 +141,8 @@ def _write_parquet(store: Store, path: Path, items: list[tuple[str, str | None]]
     row = 0
     with replacing(path) as file, pa.parquet.ParquetWriter(file, schema) as writer:
         for rows in store.vectors(0):
-            names, metadata = zip(*items[row : row + len(rows)], strict=True)
+            names, objects = zip(*items[row : row + len(rows)], strict=True)
+            metadata = [None if data is None else json.dumps(data) for data in objects]
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), width)
             writer.write_table(
                 pa.table([pa.array(names), vectors, pa.array(metadata, pa.string())], schema=schema)
@@ -128,15 +152,47 @@ def _write_parquet(store: Store, path: Path, items: list[tuple[str, str | None]]
 
 def _read_parquet(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
     pa = _pyarrow()
-    with pa.parquet.ParquetFile(path) as file:
-        model = (file.schema_arrow.metadata or {}).get(_MODEL.encode())
-        _check_model(None if model is None else model.decode(), made_by)
-        described = "metadata" in file.schema_arrow.names
-        for batch in file.iter_batches(_ROWS):
-            ids = batch["id"].to_pylist()
+    about = pa.parquet.read_metadata(path)
+    schema = about.schema.to_arrow_schema()
+    model = (schema.metadata or {}).get(_MODEL.encode())
+    _check_model(None if model is None else model.decode(), made_by)
+    _check_sizes(about, made_by.width)
+    # Texts stay as the file has them, one of each, until it is known how long they are.
+    texts = [name for name in ("id", "metadata") if name in schema.names]
+    with pa.parquet.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(_ROWS_READ, columns=[*texts, "vector"]):
+            ids = _texts(batch["id"])
             vectors = _flat(batch["vector"], ids, made_by.width).reshape(len(ids), -1)
-            metadata = batch["metadata"].to_pylist() if described else [None] * len(ids)
-            yield ids, vectors, [None if data is None else json.loads(data) for data in metadata]
+            metadata = _texts(batch["metadata"]) if "metadata" in texts else [None] * len(ids)
+            yield ids, vectors, [None if data is None else _json(data) for data in metadata]
+
+
+def _check_sizes(about: Any, width: int) -> None:
+    """Refuses a file that says it holds far more than vectors, before any of it is read."""
+    for group in range(about.num_row_groups):
+        rows = about.row_group(group)
+        for place in range(rows.num_columns):
+            column = rows.column(place)
+            name = column.path_in_schema.partition(".")[0]
+            if name == "vector" and column.num_values > rows.num_rows * width:
+                raise ValueError(
+                    f"{rows.num_rows:,} vectors have {column.num_values:,} numbers; "
+                    f"each must have {width}"
+                )
+            if name in ("id", "vector", "metadata") and column.total_uncompressed_size > max(
+                _LARGEST_GROUP, 9 * rows.num_rows * width
+            ):
+                raise ValueError(f"{name} of a row group is over 1 GiB; write smaller row groups")
+
+
+def _texts(column: Any) -> list[Any]:
+    pa = _pyarrow()
+    if isinstance(column, pa.DictionaryArray) and len(column.dictionary):
+        longest = pa.compute.max(pa.compute.binary_length(column.dictionary)).as_py() or 0
+        if longest > _LARGEST_TEXT:
+            raise ValueError(f"a text of {longest:,} bytes; at most {_LARGEST_TEXT:,} are read")
+    found: list[Any] = column.to_pylist()
+    return found
 
 
 def _flat(column: Any, ids: list[str], width: int) -> NDArray[Any]:
@@ -146,6 +202,8 @@ def _flat(column: Any, ids: list[str], width: int) -> NDArray[Any]:
         raise ValueError(f"vector is {column.type}; it must be a list of {width} floats")
     for name, length in zip(ids, pa.compute.list_value_length(column).to_pylist(), strict=True):
         if length != width:
-            raise ValueError(f"the vector of {name!r} has {length or 'no'} numbers, not {width}")
+            raise ValueError(
+                f"the vector of {short(name)} has {length or 'no'} numbers, not {width}"
+            )
     numbers: NDArray[Any] = column.flatten().to_numpy()
     return numbers

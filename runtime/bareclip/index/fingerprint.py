@@ -3,12 +3,17 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from ..bundle import Bundle, FileRecord
 from ..clip import Clip
 from ..errors import StoreError
-from ..images.pixels import Reading
+from ..images.pixels import READING_VERSION, Reading
+from ..types import short
+
+# Of an index that does not say: made before the rules had numbers.
+_FIRST_READING_VERSION = 1
+_WIDEST = 1 << 16
 
 Decoding = Literal["scaled", "exact"]
 
@@ -27,6 +32,7 @@ class Fingerprint:
         text: Checksum of the tokenizer and the text tower's files, at fp32 where the bundle
             has it: texts may be asked at another precision than fp32, but of no other model.
         image_recipe: Checksum of the bundle's image recipe.
+        reading_version: Of the rules that pictures were read by; see ``images/pixels.py``.
     """
 
     model: str
@@ -37,11 +43,20 @@ class Fingerprint:
     vision: str
     text: str
     image_recipe: str
+    reading_version: int = _FIRST_READING_VERSION
 
     @classmethod
     def of(cls, clip: Clip, decoding: Decoding) -> "Fingerprint":
-        """The fingerprint of what ``clip`` makes."""
-        bundle, precision = clip.bundle, clip.precision["vision"]
+        """The fingerprint of what ``clip`` makes.
+
+        Raises:
+            BundleError: Its bundle has no vision tower.
+        """
+        bundle = clip.bundle
+        recipe = _digest(bundle.image_recipe())
+        # Of a Clip that was loaded for texts alone, any will do: it embeds no pictures.
+        having = [name for name, towers in bundle.precisions.items() if "vision" in towers]
+        precision = clip.precision.get("vision", having[0])
         # Texts of any precision meet the same images; fp32's files name the tower best.
         text = "fp32" if "fp32" in bundle.precisions else clip.precision.get("text", "fp32")
         return cls(
@@ -52,8 +67,24 @@ class Fingerprint:
             decoding=decoding,
             vision=_digest(_files(bundle, precision, "vision")),
             text=_digest([bundle.tokenizer, _files(bundle, text, "text")]),
-            image_recipe=_digest(bundle.image_recipe()),
+            image_recipe=recipe,
+            reading_version=READING_VERSION,
         )
+
+    @classmethod
+    def parse(cls, text: object) -> "Fingerprint":
+        """Reads the JSON that an index, or an export of it, has.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            found = json.loads(text)  # type: ignore[arg-type]
+        except (TypeError, RecursionError) as error:
+            raise ValueError(f"{short(text)}, which is no JSON") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{short(text)}, which is no JSON object")
+        return cls(**{field.name: _checked(field.name, found) for field in fields(cls)})
 
     def check_texts(self, other: "Fingerprint", where: str) -> None:
         """As ``check``, of all but the precision of images: texts of any meet the same ones.
@@ -75,6 +106,11 @@ class Fingerprint:
             mine, given = getattr(self, field.name), getattr(other, field.name)
             if mine == given:
                 continue
+            if field.name == "reading_version" and mine < given:
+                raise StoreError(
+                    f"{where} was made by older rules of reading pictures (orientation, colour "
+                    "profiles, tall pictures); index the photos into a new file"
+                )
             if field.name in ("vision", "text", "image_recipe"):
                 what = f"another {field.name.replace('_', ' ')}, though of the same name"
             else:
@@ -84,6 +120,20 @@ class Fingerprint:
                 f"{self.decoding} decoding); what was given has {what}: "
                 "give the same model, or make a new index"
             )
+
+
+def _checked(name: str, found: dict[str, Any]) -> Any:
+    """A field of a fingerprint that was read."""
+    value = found.get(name, _FIRST_READING_VERSION if name == "reading_version" else None)
+    if name in ("width", "reading_version"):
+        right = type(value) is int and 0 < value <= _WIDEST
+    elif name in ("reading", "decoding"):
+        right = value in get_args(Reading if name == "reading" else Decoding)
+    else:
+        right = isinstance(value, str)
+    if not right:
+        raise ValueError(f"{name} {short(value)}")
+    return value
 
 
 def _files(bundle: Bundle, precision: str, tower: str) -> dict[str, FileRecord]:

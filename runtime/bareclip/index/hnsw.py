@@ -1,11 +1,16 @@
 """Approximate nearest neighbours: an HNSW graph of a store's vectors, by usearch.
 
 The graph's file is derived, as the matrix's is. Its name says which state of the store it was
-made from, so that a stale one is never asked; it is the start of the next.
+made from, so that a stale one is never asked; it is the start of the next. usearch follows what
+a file says into any memory, so that it is shown none but whole ones that this user made: they
+end in a code that only the user's own key makes.
 """
 
 import contextlib
+import hmac
+import os
 import re
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StoreError
+from ..errors import BareclipError, StoreError
 from ..files import replacing
+from ..inference.graph_cache import cache_folder
 from ..scoring.vectors import Floats
 from .store import NO_TOKEN, State, Store
 from .vectors_file import Matrix
@@ -26,6 +32,10 @@ _CONNECTIVITY = 16
 _EXPANSION_ADD = 128
 _EXPANSION_SEARCH = 128
 _ROWS = 65536
+_KEY_FILE = "index.key"
+_KEY_BYTES = 32
+_HASH, _HASH_BYTES = "sha256", 32
+_CHUNK = 1 << 20
 
 
 class Hnsw:
@@ -51,9 +61,13 @@ class Hnsw:
         _update(index, matrix)
         # Where it cannot be kept, it has to be made again next time. usearch, which writes
         # the file, says RuntimeError when the disk is full.
+        key = _own_key()
         with contextlib.suppress(OSError, RuntimeError):
-            with replacing(path) as file:
-                index.save(file.name)
+            if key is not None:
+                with replacing(path) as file:
+                    index.save(file.name)
+                    file.seek(0, os.SEEK_END)
+                    file.write(_code(Path(file.name), key, file.tell()))
             for other, _ in others:
                 other.unlink(missing_ok=True)
         return cls(index)
@@ -91,13 +105,57 @@ def _empty(width: int) -> Any:
 
 
 def _read(path: Path, width: int, view: bool = False) -> Any:
-    """The graph in a file, mapped or in memory; None if it is not there, or cut short."""
-    index = _empty(width)
+    """The graph in a file, mapped or in memory; None if it is not there, or not ours and whole."""
+    key = _own_key()
     try:
+        if key is None or not path.is_file():  # nor anything that would be waited for
+            return None
+        end = path.stat().st_size - _HASH_BYTES
+        with path.open("rb") as file:
+            file.seek(max(0, end))
+            if not hmac.compare_digest(file.read(), _code(path, key, end)):
+                return None
+        index = _empty(width)
+        # What follows the graph, it leaves alone.
         (index.view if view else index.load)(str(path))
     except (OSError, RuntimeError):
         return None
     return index
+
+
+def _code(path: Path, key: bytes, end: int) -> bytes:
+    """The code of a file's first ``end`` bytes."""
+    code = hmac.new(key, digestmod=_HASH)
+    with path.open("rb") as file:
+        while end > 0 and (data := file.read(min(end, _CHUNK))):
+            code.update(data)
+            end -= len(data)
+    return code.digest()
+
+
+def _own_key() -> bytes | None:
+    """This user's key, made when there is none; None where none can be kept."""
+    try:
+        folder = cache_folder()
+        if folder is None:
+            return None
+        place = folder / _KEY_FILE
+        if not place.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = place.with_name(f"{_KEY_FILE}.{secrets.token_hex(4)}.part")
+            with os.fdopen(
+                os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+            ) as file:
+                file.write(secrets.token_bytes(_KEY_BYTES))
+            part.replace(place)
+        status, key = place.stat(), place.read_bytes()
+    except (OSError, BareclipError):
+        return None
+    # Others could make codes with a key of theirs, or with one that they can read.
+    own = not hasattr(os, "geteuid") or (
+        status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    )
+    return key if own and len(key) == _KEY_BYTES else None
 
 
 def _update(index: Any, matrix: Matrix) -> None:

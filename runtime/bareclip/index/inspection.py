@@ -3,10 +3,10 @@
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Set
 from dataclasses import dataclass
 from io import BufferedReader
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from ..bundle import ImageRecipe
 from ..images.inputs import identify, image_endings, is_disguised
 from ..images.pixels import opened_pixels, reason, shrink
 from .fingerprint import Fingerprint
-from .scan import FoundFile
+from .scan import NO_FILE, FoundFile
 from .store import FileRow, Status
 
 # Scans of a gigabyte exist, sparse files of a terabyte too; and what passes is read twice.
@@ -61,13 +61,23 @@ def inspect_file(
     if file.problem is not None:
         return _inspected(file, "unreadable", file.problem)
     try:
-        with Path(os.fsdecode(file.path)).open("rb") as opened:
+        with _opened(file.path) as opened:
             return _look_into(file, opened, recipe, made_by, known)
     except OSError as error:
         status: Status = "failed" if error.errno in _BYTES_AT_FAULT else "unreadable"
         return _inspected(file, status, error.strerror or reason(error))
     except Exception as error:  # Decoders raise nearly anything on hostile files.
         return _inspected(file, "failed", reason(error))
+
+
+def _opened(path: bytes) -> BufferedReader:
+    """Opens a file; a pipe that has come into its place since it was found is not waited for."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.ENXIO, NO_FILE)
+    return file
 
 
 def _look_into(

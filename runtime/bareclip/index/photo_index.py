@@ -2,8 +2,9 @@
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
 from .hnsw import Hnsw, import_usearch
-from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add
-from .store import Store
-from .sync import FileFailure, Report, SyncReport, sync
+from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add, several_queries
+from .store import Store, check_place
+from .sync import FileFailure, Report, SyncReport, check_folder, sync
 from .vectors_file import Matrix, load_matrix
 
 
@@ -31,7 +32,7 @@ class IndexStatus:
 
     Attributes:
         made_by: The model and recipe of its vectors.
-        bundle: The folder of the model last used; None if there was none.
+        bundle: The folder of the model that last wrote to it; None if it does not say.
         photos: Files with a vector.
         added: Vectors from elsewhere.
         other: Files that are no pictures by name and first bytes.
@@ -55,17 +56,25 @@ class Index:
     Attributes:
         path: Of the SQLite file.
         made_by: The model and recipe of its vectors.
-        bundle: The folder of the model last used with it; None if there was none.
+
+    Example:
+        >>> vectors = bareclip.load().embed_images(photos)
+        >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+        ...     index.add(["cat", "dog"], vectors)
+        ...     index.search("a dog", k=1)[0].item
+        'dog'
     """
 
-    def __init__(self, store: Store, clip: Clip | None, given: Fingerprint | None) -> None:
-        self.path = store.path
-        self.made_by = store.fingerprint
-        self.bundle = store.bundle
-        self._store = store
+    def __init__(self, path: Path, clip: Clip | None, exact: bool | None) -> None:
+        self.path = path
         self._clip = clip
-        self._given = given
+        self._exact = exact
+        self._given = None
+        if clip is not None:
+            self._given = Fingerprint.of(clip, "exact" if exact else "scaled")
         self._lock = threading.RLock()
+        # None where there is none yet: what writes makes it.
+        self._opened: Store | None = None
         self._matrix: Matrix | None = None
         self._graph: tuple[Matrix, Hnsw] | None = None
 
@@ -74,13 +83,14 @@ class Index:
         cls,
         path: str | os.PathLike[str],
         clip: Clip | None = None,
+        *,
         exact: bool | None = None,
     ) -> "Index":
-        """Opens an index, or makes a new one.
+        """Opens an index. Where there is none, ``sync``, ``add`` or ``import_from`` makes it.
 
         Args:
             path: The SQLite file; other files with names that begin with its own will lie
-                beside it.
+                beside it. Where nothing may be written, it can be asked all the same.
             clip: The model; None opens an index that is there, to be looked at and to be
                 asked by vector. At another precision than the index's it embeds texts alone.
             exact: False decodes large JPEGs at a fraction of their size, several times
@@ -90,26 +100,37 @@ class Index:
         Raises:
             StoreError: Not an index, of another format or another model, or not there and
                 no model was given.
+            BundleError: The model has no vision tower.
         """
         place = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111
-        wanted = None if clip is None else Fingerprint.of(clip, "exact" if exact else "scaled")
-        store = Store.open(place, wanted)
-        try:
-            if clip is not None and wanted is not None:
-                if exact is None:
-                    wanted = replace(wanted, decoding=store.fingerprint.decoding)
-                store.fingerprint.check_texts(wanted, str(place))
-                store.remember_bundle(clip.bundle.folder)
-        except BaseException:
-            store.close()
-            raise
-        return cls(store, clip, wanted)
+        index = cls(place, clip, exact)
+        if place.exists() or clip is None:
+            index._take(Store.open(place))
+        else:
+            check_place(place)
+        return index
+
+    @property
+    def made_by(self) -> Fingerprint:
+        made_by = self._given if self._opened is None else self._opened.fingerprint
+        assert made_by is not None, "one of the two is there"
+        return made_by
+
+    @property
+    def bundle(self) -> str | None:
+        """The folder of the model that last wrote to it; None if it does not say.
+
+        As the file has it: of an index from elsewhere, it may be any folder.
+        """
+        with self._lock:
+            return None if self._opened is None else self._opened.bundle
 
     def close(self) -> None:
         """Closes the file; what was done is in it already."""
         with self._lock:
             self._matrix = self._graph = None
-            self._store.close()
+            if self._opened is not None:
+                self._opened.close()
 
     def __enter__(self) -> "Index":
         return self
@@ -120,6 +141,7 @@ class Index:
     def sync(
         self,
         folder: str | os.PathLike[str],
+        *,
         prune: bool = False,
         report: Report = lambda progress: None,
     ) -> SyncReport:
@@ -137,8 +159,16 @@ class Index:
 
         Raises:
             StoreError: The model is at another precision; the folder cannot be listed, or is
-                empty where photos are known; another process is writing; no room is left.
-                What was done is kept.
+                empty where photos are known; another process is writing; nothing can be
+                written, or no room is left. What was done is kept.
+            BundleError: The model was loaded without its vision tower.
+
+        Example:
+            >>> with bareclip.Index.open(folder / "album.db", bareclip.load()) as index:
+            ...     index.sync(photos[0].parent).added
+            ...     index.search("a cat", k=1)[0].item == str(photos[0])
+            12
+            True
         """
         if self._clip is None:
             raise StoreError(
@@ -146,38 +176,51 @@ class Index:
                 "open it with one: bareclip.Index.open(path, bareclip.load(bundle))"
             )
         self._check_images()
+        encoder = self._clip.images
         place = Path(os.path.expanduser(folder))  # noqa: PTH111
-        with self._lock, self._store.writing():
-            remove_leftovers(self.path)
-            done = sync(self._store, self._clip.images, place, prune, report)
-            with self._store.reading():
-                self._matrix = load_matrix(self._store, tidy=True)
+        with self._lock:
+            if self._existing() is None:
+                check_folder(place)
+            store = self._made()
+            with store.writing():
+                remove_leftovers(self.path)
+                store.remember_bundle(self._clip.bundle.folder)
+                done = sync(store, encoder, place, prune, report)
+                with store.reading():
+                    self._matrix = load_matrix(store, tidy=True)
         return done
 
     def add(
         self,
-        ids: Sequence[str],
-        vectors: ArrayLike,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        ids: Iterable[str],
+        vectors: ArrayLike | Iterable[ArrayLike],
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
     ) -> None:
         """Adds vectors made elsewhere with the same model; all of them or none.
 
         Args:
-            ids: N distinct names; one that was added before is replaced.
-            vectors: (N, D), of any length but zero.
+            ids: N distinct names, in any iterable; one that was added before is replaced.
+            vectors: (N, D), or an iterable of (D,), of any length but zero.
             metadata: N objects that JSON can hold, which hits bring back; None for none.
 
         Raises:
             VectorError: Vectors, ids or metadata that do not fit.
-            StoreError: Another process is writing, or no room is left.
+            StoreError: Another process is writing, nothing can be written, or no room is left.
+
+        Example:
+            >>> vectors = bareclip.load().embed_images(photos)
+            >>> with bareclip.Index.open(folder / "named.db", bareclip.load()) as index:
+            ...     index.add(["cat", "dog"], vectors, [{"by": "me"}, None])
+            ...     index.search(vectors[0], k=1)[0].metadata
+            {'by': 'me'}
         """
         self._add([(ids, vectors, metadata)])
 
     def search(
         self,
         query: Query,
-        k: int = 10,
         *,
+        k: int = 10,
         under: str | os.PathLike[str] | None = None,
         min_similarity: float | None = None,
         approximate: bool = False,
@@ -198,34 +241,49 @@ class Index:
             Best first, ties in the order in which they were indexed.
 
         Raises:
-            StoreError: No model to embed the query with, or one at another precision for a
-                picture; or no usearch.
+            StoreError: No index there; no model to embed the query with, or one at another
+                precision for a picture; or no usearch.
             ImageError, VectorError: The query cannot be used.
+
+        Example:
+            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            ...     [hit.item for hit in index.search(photos[1], k=2)]
+            ['dog', 'cat']
         """
         return self.search_many(
-            [query], k, under=under, min_similarity=min_similarity, approximate=approximate
+            [query], k=k, under=under, min_similarity=min_similarity, approximate=approximate
         )[0]
 
     def search_many(
         self,
-        queries: Sequence[Query],
-        k: int = 10,
+        queries: Iterable[Query],
         *,
+        k: int = 10,
         under: str | os.PathLike[str] | None = None,
         min_similarity: float | None = None,
         approximate: bool = False,
     ) -> list[list[IndexHit]]:
-        """As ``search``, for several queries in one pass over the vectors."""
+        """As ``search``, for several queries, in any iterable, in one pass over the vectors.
+
+        Example:
+            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            ...     answers = index.search_many(["a cat", "a dog"], k=1)
+            >>> [hits[0].item for hits in answers]
+            ['cat', 'dog']
+        """
+        asked = several_queries(queries)
         if k < 0:
             raise VectorError(f"k is {k}; it must be 0 or more")
         if approximate:
             import_usearch()
-        if any(is_image(query) for query in queries):
+        with self._lock:
+            _ = self._store  # before a tower is loaded in vain
+        if any(is_image(query) for query in asked):
             self._check_images()
-        rows = query_rows(queries, self._clip, self.made_by.width)
+        rows = query_rows(asked, self._clip, self.made_by.width)
         with self._lock, self._store.reading():
             matrix = self._current_matrix()
-            keys = [file_key(query) for query in queries]
+            keys = [file_key(query) for query in asked]
             itself = [None if key is None else self._store.id_of_file(key) for key in keys]
             # One more, where the query's own file may be found and is left out.
             wanted = k + any(item is not None for item in itself)
@@ -289,16 +347,58 @@ class Index:
     def _add(self, batches: Iterable[Batch]) -> int:
         """Adds all batches or nothing, and counts what it has added."""
         names: set[bytes] = set()
-        with self._lock, self._store.writing(), self._store.transaction():
-            for batch in batches:
-                for name, row, text in rows_to_add(*batch, self.made_by.width):
-                    if name in names:
-                        raise VectorError(
-                            f"id {os.fsdecode(name)!r} is there twice; ids must be distinct"
-                        )
-                    names.add(name)
-                    self._store.add(name, row, text)
+        width = self.made_by.width
+        # What is wrong with the first shows before an index is made for it.
+        checked = (rows_to_add(*batch, width) for batch in batches)
+        first = next(checked, [])
+        with self._lock:
+            store = self._made()
+            with store.writing(), store.transaction():
+                for rows in chain([first], checked):
+                    for name, row, text in rows:
+                        if name in names:
+                            raise VectorError(
+                                f"id {os.fsdecode(name)!r} is there twice; ids must be distinct"
+                            )
+                        names.add(name)
+                        store.add(name, row, text)
         return len(names)
+
+    @property
+    def _store(self) -> Store:
+        """The store.
+
+        Raises:
+            StoreError: There is none.
+        """
+        found = self._existing()
+        return Store.open(self.path) if found is None else found
+
+    def _existing(self) -> Store | None:
+        """The store; None where there is none, nor has anybody made one meanwhile."""
+        if self._opened is None and self.path.exists():
+            self._take(Store.open(self.path))
+        return self._opened
+
+    def _made(self) -> Store:
+        """The store, made where there is none."""
+        if self._existing() is None:
+            assert self._clip is not None, "without a model it was opened"
+            assert self._given is not None
+            self._take(Store.make(self.path, self._given, self._clip.bundle.folder))
+        return self._store
+
+    def _take(self, store: Store) -> None:
+        """Goes on with a store that has been opened, if it is of the model."""
+        try:
+            if self._given is not None:
+                if self._exact is None:
+                    self._given = replace(self._given, decoding=store.fingerprint.decoding)
+                store.fingerprint.check_texts(self._given, str(self.path))
+        except BaseException:
+            store.close()
+            raise
+        self._opened = store
 
     def _check_images(self) -> None:
         if self._given is not None:

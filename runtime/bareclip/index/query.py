@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -10,12 +10,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..clip import Clip
 from ..errors import StoreError, VectorError
-from ..images.inputs import ImageInput
+from ..images.inputs import ImageInput, describe, is_one_image
 from ..scoring.vectors import Floats, normalize
+from ..types import short
 
 Query: TypeAlias = str | ImageInput | NDArray[np.floating[Any]]
 # Ids, vectors and metadata, as ``Index.add`` takes them.
-Batch: TypeAlias = tuple[Sequence[str], ArrayLike, Sequence[Mapping[str, Any] | None] | None]
+Batch: TypeAlias = tuple[
+    Iterable[str],
+    ArrayLike | Iterable[ArrayLike],
+    Iterable[Mapping[str, Any] | None] | None,
+]
+
+
+def several_queries(queries: Iterable[Query]) -> list[Query]:
+    """Queries as a list.
+
+    Raises:
+        VectorError: It is one query where several are meant.
+    """
+    if isinstance(queries, np.ndarray):
+        # Rows are vectors, (N, H, W, 3) are images, and what is neither are texts or paths.
+        one = queries.ndim != {"f": 2, "u": 4}.get(queries.dtype.kind, 1)
+    else:
+        one = isinstance(queries, Mapping) or is_one_image(queries)
+    if one:
+        shown = short(queries) if isinstance(queries, str) else describe(queries)
+        raise VectorError(f"queries must be several; for one, here {shown}, pass [query]")
+    return [*queries]
 
 
 def query_rows(queries: Sequence[Query], clip: Clip | None, width: int) -> NDArray[np.float64]:
@@ -55,9 +77,9 @@ def query_rows(queries: Sequence[Query], clip: Clip | None, width: int) -> NDArr
 
 
 def rows_to_add(
-    ids: Sequence[str],
-    vectors: ArrayLike,
-    metadata: Sequence[Mapping[str, Any] | None] | None,
+    ids: Iterable[str],
+    vectors: ArrayLike | Iterable[ArrayLike],
+    metadata: Iterable[Mapping[str, Any] | None] | None,
     width: int,
 ) -> list[tuple[bytes, NDArray[np.float32], str | None]]:
     """Names, unit rows and JSON of what ``Index.add`` is given.
@@ -65,38 +87,56 @@ def rows_to_add(
     Raises:
         VectorError: Vectors, ids or metadata that do not fit.
     """
+    names = [_name(one) for one in _several(ids, "ids", "string")]
     rows = _unit_rows(vectors, width)
-    given = metadata if metadata is not None else [None] * len(ids)
-    if not len(ids) == len(rows) == len(given):
+    given: list[Any] = [None] * len(names)
+    if metadata is not None:
+        given = _several(metadata, "metadata", "object")
+    if not len(names) == len(rows) == len(given):
         raise VectorError(
-            f"{len(ids)} ids, {len(rows)} vectors and {len(given)} metadata: "
+            f"{len(names)} ids, {len(rows)} vectors and {len(given)} metadata: "
             "give one of each for each item"
         )
-    if isinstance(ids, str):
-        raise VectorError("ids are one string; give a list of strings, one for each vector")
-    names = [_name(one) for one in ids]
     try:
-        texts = [None if data is None else json.dumps(dict(data)) for data in given]
-    except (TypeError, ValueError) as error:
+        texts = [
+            None if data is None else json.dumps(dict(data), allow_nan=False) for data in given
+        ]
+    except (TypeError, ValueError, RecursionError) as error:
         raise VectorError(f"metadata must be objects that JSON can hold: {error}") from error
     return list(zip(names, rows, texts, strict=True))
 
 
+def _several(given: Iterable[Any], what: str, kind: str) -> list[Any]:
+    if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
+        one = "one string" if isinstance(given, str) else short(given)
+        raise VectorError(f"{what} are {one}; give a list of {kind}s, one for each vector")
+    return [*given]
+
+
 def _name(given: object) -> bytes:
     if not isinstance(given, str) or not given:
-        raise VectorError(f"id {given!r} is no name; ids must be strings that are not empty")
+        raise VectorError(f"id {short(given)} is no name; ids must be strings that are not empty")
     try:
         # As the system's file names: a byte that is not UTF-8 is half of a surrogate pair.
         return given.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise VectorError(
-            f"id {given!r} holds half of a surrogate pair; ids must be text that UTF-8 can hold"
+            f"id {short(given)} holds half of a surrogate pair; "
+            "ids must be text that UTF-8 can hold"
         ) from error
 
 
-def _unit_rows(vectors: ArrayLike, width: int) -> NDArray[np.float32]:
+def _unit_rows(vectors: ArrayLike | Iterable[ArrayLike], width: int) -> NDArray[np.float32]:
     # Rows of length 1 keep their bits, as an export gives them.
-    rows = np.asarray(vectors)
+    try:
+        rows = np.asarray(vectors)
+        if rows.dtype == object and isinstance(vectors, Iterable):  # a generator, or a Series
+            several = [*vectors]
+            rows = np.asarray(several) if several else np.empty((0, width))
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"vectors are no numbers ({error}); give (N, {width})") from error
+    if rows.shape == (0,):  # an empty list
+        rows = np.empty((0, width))
     if rows.ndim != 2 or rows.shape[1] != width or rows.dtype.kind not in "fiu":
         raise VectorError(f"vectors are {rows.dtype} {rows.shape}; give (N, {width}) numbers")
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)

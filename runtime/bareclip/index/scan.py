@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from ..images.pixels import reason
 
+NO_FILE = "it is a pipe, a socket or a device"
+
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
@@ -20,7 +22,7 @@ class FoundFile:
         key: The same with links resolved.
         mounted: Whether it lies on another device than the folder that was scanned.
         size: Bytes.
-        modified_ns: Nanoseconds since 1970.
+        modified_ns: Nanoseconds since 1970, within 64 bits.
         problem: Why it cannot be opened: a broken link, a pipe, a device; else None.
     """
 
@@ -66,7 +68,8 @@ class _Walk:
     def __init__(self, root: bytes) -> None:
         self.found = Scan(os.stat(root).st_dev)
         self._root = root
-        self._entered: set[tuple[int, int]] = set()
+        # By their paths: union file systems give several folders one inode number.
+        self._entered: set[bytes] = set()
         self._keys: set[bytes] = set()
         # Paths, with their own links resolved.
         self._folders = deque([(root, os.path.realpath(root))])
@@ -86,11 +89,10 @@ class _Walk:
                 self._add(path, key)
 
     def _enter(self, path: bytes, key: bytes) -> None:
+        if key in self._entered:
+            return
+        self._entered.add(key)
         try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in self._entered:
-                return
-            self._entered.add((status.st_dev, status.st_ino))
             with os.scandir(path) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
@@ -116,7 +118,12 @@ class _Walk:
         if key in self._keys:
             return
         self._keys.add(key)
-        problem = None if stat.S_ISREG(status.st_mode) else "it is a pipe, a socket or a device"
+        problem = None if stat.S_ISREG(status.st_mode) else NO_FILE
         mounted = status.st_dev != self.found.device
-        size, modified = status.st_size, status.st_mtime_ns
+        size, modified = _in_64_bits(status.st_size), _in_64_bits(status.st_mtime_ns)
         self.found.files.append(FoundFile(path, key, mounted, size, modified, problem))
+
+
+def _in_64_bits(number: int) -> int:
+    """A number of the file system's as SQLite can hold it; others, ext4's year 2446, wrap."""
+    return (number + 2**63) % 2**64 - 2**63

@@ -10,9 +10,9 @@ store keeps those of the states it has been in.
 
 import json
 import os
+import re
 import secrets
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,14 +23,18 @@ from numpy.typing import NDArray
 
 from ..errors import StoreError
 from ..scoring.vectors import Floats
-from .database import check_format, create, explained, only_writer
+from .database import create, explained, only_writer
 from .fingerprint import Fingerprint
+from .opening import Frozen, connect
 from .scan import FoundFile
 
 Status = Literal["embedded", "failed", "unreadable", "other"]
 # Of a state that was committed before there were tokens.
 NO_TOKEN = "0" * 16
 _CHUNK = 4096
+_HEX = re.compile("[0-9a-f]{16}")
+# How far from 1 a vector's length may be that some precision of a tower made.
+_LENGTHS = 0.01
 
 
 @dataclass(frozen=True)
@@ -84,47 +88,54 @@ class FileRow:
 class Store:
     """An open store; made by ``Store.open``.
 
+    What it reads is held to what a store writes: its file may be anybody's.
+
     Attributes:
         path: Of the SQLite file.
         fingerprint: What made its vectors.
     """
 
-    def __init__(self, path: Path, db: sqlite3.Connection, fingerprint: Fingerprint) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.fingerprint = fingerprint
-        self._db = db
+        with explained(path):
+            self._db, self._frozen = connect(path)
+            try:
+                self.fingerprint = self._made_by()
+            except BaseException:
+                self._db.close()
+                raise
 
     @classmethod
-    def open(cls, path: Path, new: Fingerprint | None) -> "Store":
-        """Opens a store, or makes one of vectors that ``new`` describes.
+    def open(cls, path: Path) -> "Store":
+        """Opens a store that is there.
 
         Raises:
-            StoreError: It cannot be read or made, is no store or of another format, or is
-                not there and ``new`` is None.
+            StoreError: It is not, or cannot be read, is no store or of another format.
         """
-        if not path.exists() and new is None:
+        if not path.exists():
             raise StoreError(
                 f"there is no index at {path}; make one: "
                 f"bareclip index FOLDER --db {path} --bundle BUNDLE"
             )
-        if not path.parent.is_dir():
-            raise StoreError(f"cannot make {path}: {path.parent} is not a folder")
-        with explained(path):
-            if new is not None and not path.exists():
-                create(path, json.dumps(asdict(new)))
-            # Threads are kept apart by the index, whose lock covers more than a statement.
-            db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            try:
-                check_format(path, db)
-                db.execute("PRAGMA foreign_keys = ON")
-                db.execute("PRAGMA synchronous = FULL")
-                [made_by] = db.execute(
-                    "SELECT value FROM meta WHERE name = 'fingerprint'"
-                ).fetchone()
-            except BaseException:
-                db.close()
-                raise
-        return cls(path, db, Fingerprint(**json.loads(made_by)))
+        return cls(path)
+
+    @classmethod
+    def make(cls, path: Path, made_by: Fingerprint, bundle: Path) -> "Store":
+        """Makes a store, unless there is one, and opens it.
+
+        Args:
+            path: Where.
+            made_by: Describes the vectors that a new one will hold.
+            bundle: The folder of the bundle that will make them.
+
+        Raises:
+            StoreError: It cannot be made there.
+        """
+        if not path.exists():
+            check_place(path)
+            with explained(path):
+                create(path, json.dumps(asdict(made_by)), os.fsencode(bundle))
+        return cls(path)
 
     def close(self) -> None:
         self._db.close()
@@ -143,8 +154,8 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """All of what is written inside, or nothing."""
         with explained(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute(
                     "INSERT OR IGNORE INTO meta"
@@ -159,20 +170,39 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """One state of the store, whatever is written meanwhile."""
+        """One state of the store, whatever is written meanwhile.
+
+        Raises:
+            StoreError: It was written meanwhile where that cannot be kept apart.
+        """
         with explained(self.path):
-            self._db.execute("BEGIN")
+            self._refresh()
             try:
+                self._db.execute("BEGIN")
                 yield
             finally:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            if self._frozen not in (None, Frozen.of(self.path)):
+                raise StoreError(f"{self.path} was written while it was read; ask again")
+
+    def _refresh(self) -> None:
+        """Opens a file again that was opened as one that nobody writes, and was written."""
+        if self._frozen in (None, Frozen.of(self.path)):
+            return
+        self._db.close()
+        self._db, self._frozen = connect(self.path)
+        if self._made_by() != self.fingerprint:
+            raise StoreError(f"{self.path} is another index than it was; open it again")
 
     @property
     def bundle(self) -> str | None:
-        """The folder of the bundle that was last used with the store."""
+        """The folder of the bundle that last wrote to the store; absolute."""
         with explained(self.path):
             folder = self._meta("bundle")
-        return None if folder is None else os.fsdecode(folder)
+        if not isinstance(folder, bytes) or b"\0" in folder or not os.path.isabs(folder):  # noqa: PTH117
+            return None
+        return os.fsdecode(folder)
 
     def remember_bundle(self, folder: Path) -> None:
         if self.bundle != str(folder):
@@ -181,9 +211,25 @@ class Store:
                     "UPDATE meta SET value = ? WHERE name = 'bundle'", (os.fsencode(folder),)
                 )
 
+    def _made_by(self) -> Fingerprint:
+        try:
+            return Fingerprint.parse(self._meta("fingerprint"))
+        except ValueError as error:
+            raise self.damaged(f"of the model that made it, it says {error}") from error
+
+    def damaged(self, what: str) -> StoreError:
+        """The error that says so."""
+        return StoreError(
+            f"{self.path} is damaged: {what}; put a backup in its place, "
+            "or index the photos into a new file"
+        )
+
     def state(self) -> State:
         store, generation = self._meta("store"), self._meta("generation")
         token = self._meta(f"token {generation}") or NO_TOKEN
+        # Names of derived files are made of them.
+        if not (_is_hex(store) and _is_hex(token) and type(generation) is int and generation >= 0):
+            raise self.damaged("it does not say which state it is in")
         return State(store, generation, token, self.fingerprint.width)
 
     def has_been(self, state: State) -> bool:
@@ -199,7 +245,11 @@ class Store:
             "SELECT id, key, path, mounted, size, modified_ns, content, status"
             " FROM items WHERE kind = 'file' ORDER BY id"
         )
-        return [KnownFile(*row) for row in rows]
+        files = [KnownFile(*row) for row in rows]
+        for file in files:
+            self._checked_name(file.key)
+            self._checked_name(file.path)
+        return files
 
     def put_file(self, row: FileRow, vector: NDArray[np.float32] | None) -> None:
         """Adds a file, under a new id also where it is known."""
@@ -230,7 +280,7 @@ class Store:
             " WHERE content = ? LIMIT 1",
             (content,),
         ).fetchone()
-        return None if row is None else (row[0], row[1], np.frombuffer(row[2], "<f4"))
+        return None if row is None else (row[0], row[1], self._rows([row[2]])[0])
 
     def remove(self, items: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM items WHERE id = ?", [(item,) for item in items])
@@ -253,7 +303,10 @@ class Store:
     def vector_ids(self) -> NDArray[np.int64]:
         """Ids of the items with a vector, ascending."""
         rows = self._db.execute("SELECT item FROM vectors ORDER BY item")
-        return np.fromiter((row[0] for row in rows), np.int64)
+        ids = np.fromiter((row[0] for row in rows), np.int64)
+        if (ids[1:] <= ids[:-1]).any():
+            raise self.damaged("its vectors are in no order")
+        return ids
 
     def vectors(self, first: int) -> Iterator[NDArray[np.float32]]:
         """Vectors of ids from ``first`` on, ascending, some thousand rows at a time."""
@@ -261,8 +314,7 @@ class Store:
             "SELECT vector FROM vectors WHERE item >= ? ORDER BY item", (first,)
         )
         while rows := cursor.fetchmany(_CHUNK):
-            data = b"".join(row[0] for row in rows)
-            yield np.frombuffer(data, "<f4").reshape(len(rows), self.fingerprint.width)
+            yield self._rows([row[0] for row in rows])
 
     def ids_under(self, path: bytes, resolved: bytes, name: bytes) -> NDArray[np.int64]:
         """Ids of files and of added items that begin so.
@@ -291,24 +343,69 @@ class Store:
 
     def describe(self, item: int) -> tuple[bytes, dict[str, Any] | None]:
         """An item's path or id, and its metadata."""
-        path, metadata = self._db.execute(
-            "SELECT path, metadata FROM items WHERE id = ?", (item,)
-        ).fetchone()
-        return path, None if metadata is None else json.loads(metadata)
+        row = self._db.execute("SELECT path, metadata FROM items WHERE id = ?", (item,)).fetchone()
+        if row is None:
+            raise self.damaged(f"it has a vector of item {item}, and no such item")
+        return self._checked_name(row[0]), self._object(row[1])
 
-    def items(self) -> Iterator[tuple[int, bytes, str | None]]:
+    def items(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
         """Id, path or name, and metadata of the items with a vector, by id."""
-        return self._db.execute(
-            "SELECT id, path, metadata FROM items WHERE status = 'embedded' ORDER BY id"
+        rows = self._db.execute(
+            "SELECT item, path, metadata FROM vectors LEFT JOIN items ON id = item ORDER BY item"
         )
+        return ((item, self._checked_name(path), self._object(data)) for item, path, data in rows)
 
     def counts(self) -> dict[tuple[str, Status], int]:
         """How many items of a kind have a status."""
         rows = self._db.execute("SELECT kind, status, count(*) FROM items GROUP BY kind, status")
         return {(kind, status): count for kind, status, count in rows}
 
-    def failures(self) -> Sequence[tuple[bytes, str]]:
+    def failures(self) -> list[tuple[bytes, str]]:
         """Paths and reasons of the files that could not be embedded."""
-        return self._db.execute(
+        rows = self._db.execute(
             "SELECT path, reason FROM items WHERE status IN ('failed', 'unreadable') ORDER BY path"
-        ).fetchall()
+        )
+        return [(self._checked_name(path), str(reason)) for path, reason in rows]
+
+    def _object(self, text: object) -> dict[str, Any] | None:
+        """An object of the JSON that an item has; None where it has none."""
+        if text is None:
+            return None
+        try:
+            found = json.loads(text)  # type: ignore[arg-type]
+        except (TypeError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise self.damaged("metadata in it is no JSON object")
+        return found
+
+    def _checked_name(self, name: object) -> bytes:
+        if not isinstance(name, bytes) or not name:
+            raise self.damaged(f"an item in it has no name ({name!r:.40})")
+        return name
+
+    def _rows(self, blobs: list[object]) -> NDArray[np.float32]:
+        """The vectors in blobs, (N, D), which are of length 1."""
+        width = self.fingerprint.width
+        given = [blob for blob in blobs if isinstance(blob, bytes) and len(blob) == 4 * width]
+        if len(given) == len(blobs):
+            rows = np.frombuffer(b"".join(given), "<f4").reshape(len(blobs), width)
+            with np.errstate(all="ignore"):
+                lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+            if (np.abs(lengths - 1) < _LENGTHS).all():
+                return rows
+        raise self.damaged(f"a vector in it is not {width} numbers of length 1")
+
+
+def check_place(path: Path) -> None:
+    """Refuses a place where no store can be made.
+
+    Raises:
+        StoreError: Its folder is not there.
+    """
+    if not path.parent.is_dir():
+        raise StoreError(f"cannot make {path}: {path.parent} is not a folder")
+
+
+def _is_hex(given: object) -> bool:
+    return isinstance(given, str) and _HEX.fullmatch(given) is not None

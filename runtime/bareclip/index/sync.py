@@ -114,6 +114,18 @@ def sync(
     )
 
 
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be listed, before an index is made for it.
+
+    Raises:
+        StoreError: It is one.
+    """
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise StoreError(f"cannot read folder {folder}: {error.strerror}") from error
+
+
 def _under(below: bytes, known: Iterable[KnownFile]) -> list[KnownFile]:
     """What is known of files in a folder, by whichever of its names, as if found by this."""
     resolved = os.path.join(os.path.realpath(below), b"")

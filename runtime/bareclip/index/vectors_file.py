@@ -5,14 +5,18 @@ its pages between processes, and needs no memory of its own. The file is derived
 the state of the store it was made from, is never changed, and is replaced whole. One that is
 behind is used for the rows it has, which are the same for ever, together with what the store
 has more; when that becomes much, the file is made anew. One of a state that the store has
-not been in, as when a backup of the store was restored, is not used.
+not been in, as when a backup of the store was restored, is not used; nor is one whose checksum
+is not that of what it holds.
 
-    offset 0      header: "bareclip", format 2, width, rows, generation, store and token
+    offset 0      header: "bareclip", format 3, width, rows, generation, store and token; then
+                  the checksum of all the rest
     offset 4096   rows x width float32, little-endian
     then          rows x int64: the items' ids, ascending
 """
 
 import contextlib
+import hashlib
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +29,15 @@ from .store import NO_TOKEN, State, Store
 
 _HEADER = struct.Struct("<8sIIQQ16s16s")
 _MAGIC = b"bareclip"
-_FORMAT = 2
+_FORMAT = 3
+_CHECKSUM = hashlib.sha256().digest_size
 _OFFSET = 4096
 # The share of the vectors that may be read from the store before the file is made anew.
 _BEHIND = 0.02
+# Rows summed at a time, so that they are read from memory once.
+_CHUNK = 512
+# Files that this process has found whole: by path, the inode, size, time and checksum.
+_whole: dict[Path, tuple[int, int, int, bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -69,13 +78,17 @@ def load_matrix(store: Store, tidy: bool) -> Matrix:
         # Where nothing can be written, or no room is left, memory has to do.
         with contextlib.suppress(OSError):
             _write(path, store, state, saved, live, ids, new)
-            return _read(path, state)
+            made = _read(path, state)
+            if made.state == state:
+                return made
     first = int(new[0]) if len(new) else 0
     added = np.empty((len(new), state.width), np.float32)
     row = 0
     for rows in store.vectors(first) if len(new) else ():
-        added[row : row + len(rows)] = rows
+        added[row : row + len(rows)] = rows[: len(new) - row]
         row += len(rows)
+    if row != len(new):
+        raise store.damaged("it holds other vectors than it lists")
     alive = np.concatenate([live, np.ones(len(new), np.bool_)])
     return Matrix(
         state,
@@ -101,26 +114,63 @@ def _nothing(wanted: State) -> Matrix:
 def _read(path: Path, wanted: State) -> Matrix:
     """What the file holds, whole; nothing if it is of another store, or damaged."""
     nothing = _nothing(wanted)
+    if not path.is_file():  # nor anything else that would be waited for
+        return nothing
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER.size)
-            if len(header) < _HEADER.size:
+            checksum = file.read(_CHECKSUM)
+            if len(checksum) < _CHECKSUM:
                 return nothing
             magic, version, width, rows, generation, name, token = _HEADER.unpack(header)
             expected = (_MAGIC, _FORMAT, wanted.width, wanted.store.encode())
+            status = os.fstat(file.fileno())
             size = _OFFSET + rows * (4 * width + 8)
-            if (magic, version, width, name) != expected or path.stat().st_size != size or not rows:
+            if (magic, version, width, name) != expected or status.st_size != size or not rows:
                 return nothing
             data = np.asarray(np.memmap(file, np.uint8, "r"))
     except OSError:
         return nothing
     end = _OFFSET + 4 * rows * width
-    return Matrix(
+    found = Matrix(
         State(wanted.store, generation, token.decode(errors="replace"), width),
         data[end:].view("<i8"),
         [data[_OFFSET:end].view("<f4").reshape(rows, width)],
         None,
     )
+    seen = (status.st_ino, status.st_size, status.st_mtime_ns, checksum)
+    if _whole.get(path) != seen:
+        summed = _Checksum(header)
+        summed.update(found.parts[0])
+        if summed.digest(found.ids) != checksum:
+            return nothing
+        _whole[path] = seen
+    return found
+
+
+class _Checksum:
+    """A checksum of rows that is as fast as memory, which a cryptographic one is not.
+
+    The numbers' bits, as integers, are summed along each row and each column, modulo 2^64; the
+    sums are hashed. Rows that change places change the first, numbers within a row the second.
+    Against accidents only: who can write the file can write the checksum.
+    """
+
+    def __init__(self, header: bytes) -> None:
+        self._hash = hashlib.sha256(header)
+        self._columns: NDArray[np.uint64] | int = 0
+
+    def update(self, rows: NDArray[np.float32]) -> None:
+        for start in range(0, len(rows), _CHUNK):
+            some = rows[start : start + _CHUNK]
+            words = some.view(np.uint64 if some.shape[1] % 2 == 0 else np.uint32)
+            self._hash.update(words.sum(axis=1, dtype=np.uint64).tobytes())
+            self._columns = self._columns + words.sum(axis=0, dtype=np.uint64)
+
+    def digest(self, ids: NDArray[np.int64]) -> bytes:
+        self._hash.update(np.asarray(self._columns).tobytes())
+        self._hash.update(ids.tobytes())
+        return self._hash.digest()
 
 
 def _write(
@@ -136,10 +186,21 @@ def _write(
         name, token = state.store.encode(), state.token.encode()
         sizes = state.width, len(ids), state.generation
         header = _HEADER.pack(_MAGIC, _FORMAT, *sizes, name, token)
-        file.write(header.ljust(_OFFSET, b"\0"))
+        summed = _Checksum(header)
+        file.write(bytes(_OFFSET))
         kept = np.flatnonzero(live)
+        count = 0
         for start in range(0, len(kept), _OFFSET):
-            file.write(saved.parts[0][kept[start : start + _OFFSET]].tobytes())
-        for rows in store.vectors(int(new[0])) if len(new) else ():
+            rows = saved.parts[0][kept[start : start + _OFFSET]]
+            summed.update(rows)
             file.write(rows.tobytes())
+            count += len(rows)
+        for rows in store.vectors(int(new[0])) if len(new) else ():
+            summed.update(rows)
+            file.write(rows.tobytes())
+            count += len(rows)
+        if count != len(ids):
+            raise store.damaged("it holds other vectors than it lists")
         file.write(ids.astype("<i8").tobytes())
+        file.seek(0)
+        file.write(header + summed.digest(ids))

@@ -35,15 +35,16 @@ def nearest(
         allowed: (N,) which rows may be found; None allows all.
 
     Returns:
-        For each query the rows' places and products, best first, ties by place.
+        For each query the rows' places and products, best first, ties by place. Rows that hold
+        NaN or infinity are not found.
     """
     total = sum(len(part) for part in parts)
-    k = min(k, total if allowed is None else int(np.count_nonzero(allowed)))
     found = []
     step = max(1, _SCORES // max(1, total))
     for start in range(0, len(queries), step):
         group = queries[start : start + step].astype(np.float32)
-        scores = np.concatenate([group @ part.T for part in parts], axis=1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            scores = np.concatenate([group @ part.T for part in parts], axis=1)
         if allowed is not None:
             scores[:, ~allowed] = -np.inf
         for query, row in zip(queries[start : start + step], scores, strict=True):
@@ -96,6 +97,12 @@ def _settle(
     scores: NDArray[np.float32],
     k: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    # Sorted as they are, NaN would come before all numbers and take their places.
+    usable = np.isfinite(scores)
+    count = int(np.count_nonzero(usable))
+    if count < len(scores):
+        scores = np.where(usable, scores, -np.inf)
+    k = min(k, count)
     if k == 0:
         return np.empty(0, np.int64), np.empty(0)
     last = np.partition(scores, len(scores) - k)[len(scores) - k]

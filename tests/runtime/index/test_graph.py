@@ -40,17 +40,17 @@ def test_the_graph_grows_and_shrinks_with_the_store(index: bareclip.Index) -> No
     rows = clusters(200)
     names = [str(i) for i in range(200)]
     index.add(names[:100], rows[:100])
-    assert [h.item for h in index.search(rows[7], 1, approximate=True)] == ["7"]
+    assert [h.item for h in index.search(rows[7], k=1, approximate=True)] == ["7"]
     [first] = files(index)
     index.add(names[100:], rows[100:])
     index.add(["7"], -rows[7:8])
     with bareclip.Index.open(index.path) as fresh:
         for opened in (fresh, index):
             for i in (3, 150):
-                assert opened.search(rows[i], 1, approximate=True)[0].item == names[i]
-            assert "7" not in [h.item for h in opened.search(rows[7], 3, approximate=True)]
-            assert opened.search(-rows[7], 1, approximate=True)[0].item == "7"
-            assert len(opened.search(rows[7], 300, approximate=True)) == 200
+                assert opened.search(rows[i], k=1, approximate=True)[0].item == names[i]
+            assert "7" not in [h.item for h in opened.search(rows[7], k=3, approximate=True)]
+            assert opened.search(-rows[7], k=1, approximate=True)[0].item == "7"
+            assert len(opened.search(rows[7], k=300, approximate=True)) == 200
     [second] = files(index)
     assert first != second
 
@@ -59,7 +59,7 @@ def test_the_graph_grows_and_shrinks_with_the_store(index: bareclip.Index) -> No
 def test_a_graph_cut_short_is_made_again(index: bareclip.Index, kept: float) -> None:
     rows = clusters(200)
     index.add([str(i) for i in range(100)], rows[:100])
-    index.search(rows[7], 1, approximate=True)
+    index.search(rows[7], k=1, approximate=True)
 
     def cut() -> None:
         [path] = index.path.parent.glob("*.hnsw")
@@ -68,22 +68,24 @@ def test_a_graph_cut_short_is_made_again(index: bareclip.Index, kept: float) -> 
 
     cut()
     with bareclip.Index.open(index.path) as fresh:
-        assert fresh.search(rows[7], 1, approximate=True)[0].item == "7"
+        assert fresh.search(rows[7], k=1, approximate=True)[0].item == "7"
     # The start of the next may be cut short as well.
     cut()
     index.add([str(i) for i in range(100, 200)], rows[100:])
-    answers = index.search_many(list(rows), 1, approximate=True)
+    answers = index.search_many(list(rows), k=1, approximate=True)
     assert sum(hits[0].item == str(i) for i, hits in enumerate(answers)) > 150
     assert len(files(index)) == 1
 
 
 def test_an_empty_index(index: bareclip.Index) -> None:
+    index.add([], [])
     assert index.search("x", approximate=True) == []
 
 
 def test_without_usearch_the_extra_is_named(
     index: bareclip.Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    index.add(["a"], clusters(1))
     inner = builtins.__import__
 
     def refuse(name: str, *rest: Any) -> Any:

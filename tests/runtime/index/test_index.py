@@ -23,7 +23,7 @@ def unit(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def found(index: bareclip.Index, query: Any, k: int = 10, **options: Any) -> list[str]:
-    return [hit.item for hit in index.search(query, k, **options)]
+    return [hit.item for hit in index.search(query, k=k, **options)]
 
 
 def test_vectors_from_elsewhere(index: bareclip.Index) -> None:
@@ -123,6 +123,7 @@ def test_filters(index: bareclip.Index, photos: Path, monkeypatch: pytest.Monkey
 
 
 def test_bad_queries(index: bareclip.Index, tmp_path: Path) -> None:
+    index.add(["a"], unit(1))
     with pytest.raises(VectorError, match=r"give \(20,\) finite numbers"):
         index.search(np.ones(21))
     with pytest.raises(VectorError, match="finite"):
@@ -149,7 +150,11 @@ def test_without_a_model_an_index_is_looked_at(index: bareclip.Index, photos: Pa
 
 
 def test_another_model_is_refused_by_name(
-    index: bareclip.Index, bundles: dict[str, Path], clip: bareclip.Clip, tmp_path: Path
+    index: bareclip.Index,
+    bundles: dict[str, Path],
+    clip: bareclip.Clip,
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     index.add(["a"], unit(1))
     odd = bareclip.load(bundles["odd"])
@@ -172,15 +177,20 @@ def test_another_model_is_refused_by_name(
             bareclip.Index.open(index.path, twin)
     # The same bundle elsewhere is the same model.
     copy = bareclip.load(shutil.copytree(bundles["tiny"], tmp_path / "copy"))
+    index.sync(photos)
     with bareclip.Index.open(index.path, copy) as again:
-        assert again.bundle == str(tmp_path / "copy")
+        again.search("a cat")
+        assert again.bundle == index.bundle == str(bundles["tiny"])
+        # What writes is remembered.
+        again.sync(photos)
+        assert again.bundle == index.bundle == str(tmp_path / "copy")
 
 
 def test_exact_decoding_stays_as_it_was(clip: bareclip.Clip, tmp_path: Path) -> None:
     for exact in (True, False):
         path = tmp_path / f"{exact}.db"
-        with bareclip.Index.open(path, clip, exact=exact):
-            pass
+        with bareclip.Index.open(path, clip, exact=exact) as index:
+            index.add(["a"], unit(1))
         with bareclip.Index.open(path, clip) as index:
             assert index.made_by.decoding == ("exact" if exact else "scaled")
 
@@ -216,6 +226,7 @@ def test_other_files_are_no_index(clip: bareclip.Clip, tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(index: bareclip.Index, clip: bareclip.Clip) -> None:
+    index.add(["a"], unit(1))
     index._store._db.execute("PRAGMA user_version = 2")
     with pytest.raises(StoreError, match="format version 2; this bareclip reads 1: update"):
         bareclip.Index.open(index.path, clip)

@@ -50,8 +50,8 @@ def test_the_first_run_and_the_next(photos: Path, bundles: dict[str, Path], tmp_
 def test_search_answers_as_the_api_does(db: Path, photos: Path, clip: bareclip.Clip) -> None:
     found = json.loads(run("search", db, "a red circle", "-k", "5", "--json").stdout)
     with bareclip.Index.open(db, clip) as index:
-        wanted = index.search("a red circle", 5)
-        by_image = index.search(photos / "00.jpg", 3)
+        wanted = index.search("a red circle", k=5)
+        by_image = index.search(photos / "00.jpg", k=3)
     [answer] = found
     assert answer["query"] == "a red circle"
     assert [hit["item"] for hit in answer["hits"]] == [hit.item for hit in wanted]
@@ -122,7 +122,7 @@ def test_an_index_of_a_gpu_is_asked_by_text_on_a_cpu(
         clip = bareclip.load(bundle, device="cuda")
         with bareclip.Index.open(db, clip) as index:
             index.sync(photos)
-            wanted = index.search("a cat", 3)
+            wanted = index.search("a cat", k=3)
     [answer] = json.loads(run("search", db, "a cat", "-k", "3", "--json").stdout)
     assert [hit["item"] for hit in answer["hits"]] == [hit.item for hit in wanted]
     for command in (("search", db, "--image", photos / "00.jpg"), ("index", photos, "--db", db)):

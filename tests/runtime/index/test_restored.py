@@ -20,7 +20,7 @@ def unit(count: int) -> Any:
 
 
 def check(index: bareclip.Index, ids: list[str], rows: Any, approximate: bool) -> None:
-    answers = index.search_many(list(rows), 1, approximate=approximate)
+    answers = index.search_many(list(rows), k=1, approximate=approximate)
     found = [hits[0].item for hits in answers]
     # A small graph, made in threads, misses some; with vectors of others it would miss half.
     missed = sum(a != b for a, b in zip(found, ids, strict=True))
@@ -52,7 +52,7 @@ def test_vectors_of_the_lost_future_are_not_found(
     shutil.copy(backup, db)
     with bareclip.Index.open(db, clip) as index:
         check(index, kept, rows[:20], approximate)
-        assert len(index.search(rows[3], 40)) == 20
+        assert len(index.search(rows[3], k=40)) == 20
     shutil.copy(backup, db)
     filled(db, clip, lost, rows[20:40], approximate)
     shutil.copy(backup, db)
@@ -60,7 +60,7 @@ def test_vectors_of_the_lost_future_are_not_found(
         # As many: the same ids and the same generation.
         index.add(new, rows[40:])
         check(index, kept + new, rows[[*range(20), *range(40, 60)]], approximate)
-        for hits in index.search_many(list(rows[20:40]), 1, approximate=approximate):
+        for hits in index.search_many(list(rows[20:40]), k=1, approximate=approximate):
             assert hits[0].similarity < 0.99
         assert len(list(tmp_path.glob("*.hnsw"))) == approximate
 

@@ -282,15 +282,15 @@ def test_odd_files(index: bareclip.Index, photos: Path, clip: bareclip.Clip) -> 
 def test_unreadable_files_are_tried_again(
     index: bareclip.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = Path.open
+    inner = os.open
 
-    def refuse(path: Path, *rest: Any) -> Any:
-        if path.name == "00.jpg":
+    def refuse(path: Any, *rest: Any) -> Any:
+        if os.fsencode(path).endswith(b"/00.jpg"):
             raise PermissionError(13, "Permission denied")
         return inner(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refuse)
+        patch.setattr(os, "open", refuse)
         [failure] = index.sync(photos).failures
     assert failure.reason == "Permission denied"
     assert index.sync(photos).changed == 1
@@ -374,6 +374,7 @@ except bareclip.StoreError as error:
     print(error)
 """
     command = [sys.executable, "-c", code]
+    index.add(["x"], np.ones((1, 20)))
     with index._store.writing():
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "is being written by another process" in told
@@ -390,6 +391,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_work(
     for i in range(400):
         (folder / f"{'x' * 200}{i}.jpg").write_bytes(b"no")
     with bareclip.Index.open(tmp_path / "photos.db", clip) as index:
+        index.add(["x"], np.ones((1, 20)))
         [pages] = index._store._db.execute("PRAGMA page_count").fetchone()
         index._store._db.execute(f"PRAGMA max_page_count = {pages + 4}")
         with pytest.raises(StoreError, match="no room left to write .*so far is kept") as caught:
