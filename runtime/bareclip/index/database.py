@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import StoreError
+from ..files import printable
 
 try:
     import fcntl
@@ -20,6 +21,7 @@ except ImportError:  # Windows, whose disks have locks
 FORMAT_VERSION = 1
 # "bclp": says whose file it is to file(1), and to us.
 _APPLICATION_ID = 0x62636C70
+_LONGEST_REASON = 160
 # What locking a file says on disks that have no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
@@ -136,9 +138,10 @@ def only_writer(path: Path) -> Iterator[None]:
     """
     # An exclusive lock of SQLite's on an empty file beside the store: portable, let go by
     # the system when its holder dies, and no hindrance to readers.
-    lock = sqlite3.connect(f"{path}.lock", timeout=0, isolation_level=None)
-    try:
+    with contextlib.ExitStack() as held:
         try:
+            lock = sqlite3.connect(f"{path}.lock", timeout=0, isolation_level=None)
+            held.callback(lock.close)
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             check_locks(path)
@@ -152,8 +155,6 @@ def only_writer(path: Path) -> Iterator[None]:
                 "wait until it has ended; searching works meanwhile"
             ) from error
         yield
-    finally:
-        lock.close()
 
 
 def check_locks(path: Path) -> None:
@@ -189,7 +190,7 @@ def explained(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second, of a damaged file's names
         if "interrupted" in str(error):
             raise KeyboardInterrupt from error
         if "full" in str(error):
@@ -198,9 +199,14 @@ def explained(path: Path) -> Iterator[None]:
                 "make room and run the same again"
             ) from error
         raise StoreError(
-            f"cannot use {path} as a photo index: {error}; check the file and its folder, "
-            "or index into a new file"
+            f"cannot use {path} as a photo index: {one_line(error)}; check the file and its "
+            "folder, or index into a new file"
         ) from error
+
+
+def one_line(error: Exception) -> str:
+    """What a reader of files says, which may quote anything that is in them."""
+    return printable(" ".join(str(error).split())[:_LONGEST_REASON]) or type(error).__name__
 
 
 def is_store_file(name: str, store: Path) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import BareclipError, StoreError
 from ..files import replacing
 from ..types import short
+from .database import one_line
 from .fingerprint import Fingerprint
 from .query import Batch
 from .store import Store
@@ -58,7 +59,7 @@ def read_vectors(path: Path, made_by: Fingerprint) -> Iterator[Batch]:
         raise
     except Exception as error:  # Readers raise nearly anything on hostile files.
         raise StoreError(
-            f"cannot read vectors from {path}: {error}; it must be as an export is"
+            f"cannot read vectors from {path}: {one_line(error)}; it must be as an export is"
         ) from error
 
 

@@ -70,3 +70,22 @@ def test_float32_alone_would_not_do() -> None:
     order = np.argsort(-(rows @ rows[0]), kind="stable")[:10]
     [(places, _)] = exact.nearest([rows], rows[:1], 10)
     assert (order != places).any()
+
+
+def test_rows_that_are_no_numbers_take_no_place() -> None:
+    rows = sample("random", 20, 400)
+    right = rows.copy()
+    bad = np.random.default_rng(0).choice(400, 60, replace=False)
+    for place, value in zip(bad, [np.nan, np.inf, -np.inf] * 20, strict=True):
+        rows[place, place % 20] = value
+    rows[bad[0]] = np.nan
+    allowed = ~np.isin(np.arange(400), bad)
+    for k in (1, 10, 340, 399, 500):
+        found = exact.nearest([rows[:100], rows[100:]], right[:5], k)
+        for (places, scores), query in zip(found, right[:5], strict=True):
+            wanted, wanted_scores = full_sort(right, query, allowed, k)
+            np.testing.assert_array_equal(places, wanted)
+            np.testing.assert_array_equal(scores, wanted_scores)
+    nothing = np.full((3, 20), np.nan, np.float32)
+    [(places, scores)] = exact.nearest([nothing], right[:1], 2)
+    assert (places.size, scores.size) == (0, 0)

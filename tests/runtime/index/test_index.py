@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def test_equal_vectors_come_in_the_order_they_were_added(index: bareclip.Index) 
         (["a"], unit(1), [{"x": object()}], "that JSON can hold"),
         (["a"], unit(1), ["text"], "that JSON can hold"),
         (["a"], unit(1), [], "0 metadata"),
+        (["a"], unit(1), {"n": 1}, "metadata are {'n': 1}; give a list of objects"),
+        (["a"], unit(1), "text", "metadata are one string"),
+        (["a"], unit(1), [{"x": float("nan")}], "that JSON can hold"),
+        ({"a": 1}, unit(1), None, "ids are {'a': 1}; give a list"),
+        (5, unit(1), None, "ids are 5; give a list"),
+        (["a"], [["x"] * 20], None, "give .N, 20. numbers"),
+        (["a"], "text", None, "give .N, 20. numbers"),
+        (["a"], [[1.0, 2.0], [3.0]], None, "no numbers"),
+        (["a"], [{}], None, "give .N, 20. numbers"),
+        (["x" * 1000 + "\ud800"], unit(1), None, r"^id 'x+\.\.\. holds half"),
     ],
 )
 def test_what_cannot_be_added_costs_nothing(
@@ -73,6 +84,47 @@ def test_what_cannot_be_added_costs_nothing(
     with pytest.raises(VectorError, match=message):
         index.add(ids, vectors, metadata)
     assert index.status().added == 1
+
+
+WAYS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "generator": lambda given: (one for one in given),
+    "array": np.asarray,
+    "keys": lambda given: dict.fromkeys(given).keys(),
+    "Series": lambda given: pandas().Series(given, index=[7, 3, 5, 0, 1]),
+    "Index": lambda given: pandas().Index(given),
+}
+
+
+def pandas() -> Any:
+    return pytest.importorskip("pandas", reason="to hold things in a Series")
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_several_things_come_in_any_iterable_in_its_order(
+    index: bareclip.Index, way: Callable[[list[Any]], Any]
+) -> None:
+    rows, names = unit(5), ["d", "b", "e", "a", "c"]
+    index.add(way(names), rows, (x for x in [{"n": i} for i in range(5)]))
+    index.add(names, (row for row in rows))
+    index.add(names, [*rows], {i: {"n": i} for i in range(5)}.values())
+    hits = index.search_many(list(rows), k=1)
+    assert [(h[0].item, h[0].metadata) for h in hits] == [
+        (name, {"n": i}) for i, name in enumerate(names)
+    ]
+    texts = ["a cat", "a dog", "a red circle", "", "fish"]
+    assert index.search_many(way(texts), k=2) == [index.search(text, k=2) for text in texts]
+    assert index.search_many(rows, k=1) == hits
+
+
+@pytest.mark.parametrize(
+    "one", ["a cat", Path("cat.jpg"), b"bytes", unit(1)[0], np.zeros((4, 4, 3), np.uint8), 7, {}]
+)
+def test_one_query_is_not_several(index: bareclip.Index, one: Any) -> None:
+    index.add(["a"], unit(1))
+    with pytest.raises(VectorError, match=r"queries must be several; for one, here .*\[query\]"):
+        index.search_many(one)
 
 
 def test_queries_of_every_kind(index: bareclip.Index, photos: Path, clip: bareclip.Clip) -> None:
