@@ -57,9 +57,12 @@ class IndexHit(Hit[str]):
 
     Attributes:
         metadata: What was added with it; None for a photo.
+        sha256: Of a photo's file, in hexadecimal, when it was indexed; None of what was added.
+            An index from elsewhere can name any file, and not know what is in it.
     """
 
     metadata: dict[str, Any] | None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

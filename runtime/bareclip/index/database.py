@@ -146,10 +146,7 @@ def only_writer(path: Path) -> Iterator[None]:
         except sqlite3.OperationalError as error:
             check_locks(path)
             if "locked" not in str(error):
-                raise StoreError(
-                    f"cannot write {path} ({error}): its folder must be one that can be written; "
-                    "searching works without"
-                ) from error
+                raise _cannot_write(path, error) from error
             raise StoreError(
                 f"{path} is being written by another process; "
                 "wait until it has ended; searching works meanwhile"
@@ -193,6 +190,8 @@ def explained(path: Path) -> Iterator[None]:
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the second, of a damaged file's names
         if "interrupted" in str(error):
             raise KeyboardInterrupt from error
+        if "readonly" in str(error):
+            raise _cannot_write(path, error) from error
         if "full" in str(error):
             raise StoreError(
                 f"no room left to write {path}: what was indexed so far is kept; "
@@ -202,6 +201,13 @@ def explained(path: Path) -> Iterator[None]:
             f"cannot use {path} as a photo index: {one_line(error)}; check the file and its "
             "folder, or index into a new file"
         ) from error
+
+
+def _cannot_write(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"cannot write {path} ({error}): it and its folder must be ones that can be written; "
+        "searching works without"
+    )
 
 
 def one_line(error: Exception) -> str:
@@ -220,7 +226,8 @@ def remove_leftovers(store: Path) -> None:
     """Removes what was being written beside a store when a process was killed."""
     for path in store.parent.iterdir():
         if _is_leftover(path.name, store):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _is_leftover(name: str, store: Path) -> bool:

@@ -8,6 +8,8 @@ from ..errors import StoreError
 from .database import check_format, check_locks
 
 _BUSY_SECONDS = 60
+# What SQLite says where it may not make, or not share, the files that it wants beside the store.
+_NOT_WRITABLE = ("unable to open", "readonly", "disk I/O error")
 # SQLite's steps between two looks at whether Ctrl-C was pressed: some milliseconds.
 _STEPS = 100_000
 
@@ -47,7 +49,7 @@ def connect(path: Path) -> tuple[sqlite3.Connection, Frozen | None]:
     try:
         return _checked(path, str(path)), None
     except sqlite3.OperationalError as error:
-        if "unable to open" not in str(error) and "readonly" not in str(error):
+        if not any(words in str(error) for words in _NOT_WRITABLE):
             raise
         seen = Frozen.of(path)
         if seen.log:

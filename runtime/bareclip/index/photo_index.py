@@ -15,7 +15,7 @@ from ..clip import Clip
 from ..errors import StoreError, VectorError
 from ..scoring.nearest import dot_products, nearest
 from ..scoring.vectors import Floats
-from ..types import IndexHit
+from ..types import IndexHit, short
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
@@ -102,9 +102,13 @@ class Index:
                 no model was given.
             BundleError: The model has no vision tower.
         """
-        place = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111
+        try:
+            place = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111
+            there = place.exists()
+        except (OSError, ValueError, RuntimeError) as error:  # the last, of links in a circle
+            raise StoreError(f"cannot use {short(path)} as a photo index: {error}") from error
         index = cls(place, clip, exact)
-        if place.exists() or clip is None:
+        if there or clip is None:
             index._take(Store.open(place))
         else:
             check_place(place)
@@ -178,6 +182,8 @@ class Index:
         self._check_images()
         encoder = self._clip.images
         place = Path(os.path.expanduser(folder))  # noqa: PTH111
+        if "\0" in str(place):
+            raise StoreError(f"cannot read folder {short(str(place))}: no name holds NUL")
         with self._lock:
             if self._existing() is None:
                 check_folder(place)
@@ -449,6 +455,6 @@ class Index:
         for item, score in zip(ids, scores, strict=True):
             if item == own or (least is not None and score < least):
                 continue
-            path, metadata = self._store.describe(int(item))
-            hits.append(IndexHit(os.fsdecode(path), float(score), metadata))
+            path, metadata, content = self._store.describe(int(item))
+            hits.append(IndexHit(os.fsdecode(path), float(score), metadata, content))
         return hits[:k]

@@ -341,12 +341,16 @@ class Store:
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def describe(self, item: int) -> tuple[bytes, dict[str, Any] | None]:
-        """An item's path or id, and its metadata."""
-        row = self._db.execute("SELECT path, metadata FROM items WHERE id = ?", (item,)).fetchone()
+    def describe(self, item: int) -> tuple[bytes, dict[str, Any] | None, str | None]:
+        """An item's path or id, its metadata, and the SHA-256 of its file."""
+        row = self._db.execute(
+            "SELECT path, metadata, content FROM items WHERE id = ?", (item,)
+        ).fetchone()
         if row is None:
             raise self.damaged(f"it has a vector of item {item}, and no such item")
-        return self._checked_name(row[0]), self._object(row[1])
+        path, metadata, content = row
+        known = content.hex() if isinstance(content, bytes) else None
+        return self._checked_name(path), self._object(metadata), known
 
     def items(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
         """Id, path or name, and metadata of the items with a vector, by id."""

@@ -1,5 +1,6 @@
 """Where an index lies, and what may lie there: read-only places, odd times, equal inodes."""
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -315,6 +316,32 @@ def test_a_mistyped_path_makes_no_index(
 def other_hits(db: Path, clip: bareclip.Clip) -> list[bareclip.IndexHit]:
     with bareclip.Index.open(db, clip) as index:
         return index.search("a cat", k=1)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 300, "loop/photos.db", "file/photos.db", "/"])
+def test_paths_that_cannot_be(
+    clip: bareclip.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    for model in (clip, None):
+        with pytest.raises(StoreError):
+            bareclip.Index.open(path, model)
+    with bareclip.Index.open("photos.db", clip) as index:
+        for _ in range(2):  # of an index that is not there yet, and of one that is
+            with pytest.raises(StoreError, match="cannot read folder"):
+                index.sync(f"{path}/none")
+            index.add(["a"], np.ones((1, 20)))
+
+
+def test_hits_say_what_was_indexed(index: bareclip.Index, photos: Path) -> None:
+    index.sync(photos)
+    index.add([str(photos / "00.jpg")], np.ones((1, 20)))
+    hits = index.search(np.ones(20), k=20)
+    assert hits[0].sha256 is None
+    for hit in hits[1:]:
+        assert hit.sha256 == hashlib.sha256(Path(hit.item).read_bytes()).hexdigest()
 
 
 def test_only_what_writes_changes_the_file(
