@@ -74,7 +74,7 @@ def test_equal_vectors_come_in_the_order_they_were_added(index: bareclip.Index) 
         (["a"], "text", None, "give .N, 20. numbers"),
         (["a"], [[1.0, 2.0], [3.0]], None, "no numbers"),
         (["a"], [{}], None, "give .N, 20. numbers"),
-        (["x" * 1000 + "\ud800"], unit(1), None, r"^id 'x+\.\.\. holds half"),
+        (["x" * 1000 + "\ud800"], unit(1), None, r"^id 'x{37}\.\.\.' holds half"),
     ],
 )
 def test_what_cannot_be_added_costs_nothing(
