@@ -1,9 +1,9 @@
 """The photo index: one file that remembers a folder's photos by their vectors.
 
-``store`` is the file, ``scan`` finds what is in a folder, ``inspection`` reads one file,
-``sync`` brings the store up to date; ``vectors_file`` holds what is searched exactly, ``hnsw``
-what is searched approximately; ``query`` is what is asked, ``exchange`` moves vectors to other
-systems.
+``store`` is the file, which ``opening`` opens; ``scan`` finds what is in a folder,
+``inspection`` reads one file, ``sync`` brings the store up to date; ``vectors_file`` holds what is
+searched exactly, ``hnsw`` what is searched approximately; ``query`` is what is asked, ``searching``
+answers; ``exchange`` moves vectors to other systems.
 """
 
 from .fingerprint import Fingerprint

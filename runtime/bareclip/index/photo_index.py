@@ -8,22 +8,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..clip import Clip
 from ..errors import StoreError, VectorError
-from ..scoring.nearest import dot_products, nearest
-from ..scoring.vectors import Floats
 from ..types import IndexHit, short
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint
-from .hnsw import Hnsw, import_usearch
+from .hnsw import import_usearch
 from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add, several_queries
+from .searching import Searcher, Wanted
 from .store import Store, check_place
 from .sync import FileFailure, Report, SyncReport, check_folder, sync
-from .vectors_file import Matrix, load_matrix
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,7 @@ class Index:
         self._lock = threading.RLock()
         # None where there is none yet: what writes makes it.
         self._opened: Store | None = None
-        self._matrix: Matrix | None = None
-        self._graph: tuple[Matrix, Hnsw] | None = None
+        self._asked: Searcher | None = None
 
     @classmethod
     def open(
@@ -132,7 +128,7 @@ class Index:
     def close(self) -> None:
         """Closes the file; what was done is in it already."""
         with self._lock:
-            self._matrix = self._graph = None
+            self._asked = None
             if self._opened is not None:
                 self._opened.close()
 
@@ -193,7 +189,7 @@ class Index:
                 store.remember_bundle(self._clip.bundle.folder)
                 done = sync(store, encoder, place, prune, report)
                 with store.reading():
-                    self._matrix = load_matrix(store, tidy=True)
+                    self._searcher.tidy()
         return done
 
     def add(
@@ -287,22 +283,10 @@ class Index:
         if any(is_image(query) for query in asked):
             self._check_images()
         rows = query_rows(asked, self._clip, self.made_by.width)
+        keys = [file_key(query) for query in asked]
+        wanted = Wanted(k, under, min_similarity, approximate)
         with self._lock, self._store.reading():
-            matrix = self._current_matrix()
-            keys = [file_key(query) for query in asked]
-            itself = [None if key is None else self._store.id_of_file(key) for key in keys]
-            # One more, where the query's own file may be found and is left out.
-            wanted = k + any(item is not None for item in itself)
-            # A graph asked for much of what it holds walks all of it, and still misses some.
-            if approximate and under is None and wanted * 10 <= len(matrix.ids):
-                found = self._approximate(matrix, rows, wanted)
-            else:
-                allowed = self._allowed(matrix, under)
-                found = nearest(matrix.parts, rows, wanted, allowed)
-            return [
-                self._hits(matrix.ids[places], scores, k, own, min_similarity)
-                for (places, scores), own in zip(found, itself, strict=True)
-            ]
+            return self._searcher.ask(rows, keys, wanted)
 
     def status(self) -> IndexStatus:
         """Counts, the model, and what could not be embedded."""
@@ -347,7 +331,7 @@ class Index:
         """
         count = self._add(read_vectors(Path(path), self.made_by))
         with self._lock, self._store.reading():
-            self._matrix = load_matrix(self._store, tidy=True)
+            self._searcher.tidy()
         return count
 
     def _add(self, batches: Iterable[Batch]) -> int:
@@ -406,55 +390,12 @@ class Index:
             raise
         self._opened = store
 
+    @property
+    def _searcher(self) -> Searcher:
+        if self._asked is None:
+            self._asked = Searcher(self._store)
+        return self._asked
+
     def _check_images(self) -> None:
         if self._given is not None:
             self.made_by.check(self._given, str(self.path))
-
-    def _current_matrix(self) -> Matrix:
-        if self._matrix is None or self._matrix.state != self._store.state():
-            self._matrix = load_matrix(self._store, tidy=False)
-        return self._matrix
-
-    def _allowed(
-        self, matrix: Matrix, under: str | os.PathLike[str] | None
-    ) -> NDArray[np.bool_] | None:
-        if under is None:
-            return matrix.live
-        name = os.fsencode(under)
-        path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
-        resolved = os.path.realpath(path)
-        if name.endswith(b"/"):
-            path = os.path.join(path, b"")  # noqa: PTH118
-        # The name of a link may be the start of other names; what it leads to is a folder.
-        if name.endswith(b"/") or os.path.islink(path):  # noqa: PTH114
-            resolved = os.path.join(resolved, b"")  # noqa: PTH118
-        return np.isin(matrix.ids, self._store.ids_under(path, resolved, name))
-
-    def _approximate(
-        self, matrix: Matrix, rows: Floats, k: int
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        if self._graph is None or self._graph[0] is not matrix:
-            self._graph = matrix, Hnsw.load(self._store, matrix)
-        found = []
-        for row in rows:
-            places = np.searchsorted(matrix.ids, self._graph[1].search(row, k))
-            scores = dot_products(matrix.parts, row, places)
-            order = np.lexsort((places, -scores))
-            found.append((places[order], scores[order]))
-        return found
-
-    def _hits(
-        self,
-        ids: Iterable[int],
-        scores: NDArray[np.float64],
-        k: int,
-        own: int | None,
-        least: float | None,
-    ) -> list[IndexHit]:
-        hits = []
-        for item, score in zip(ids, scores, strict=True):
-            if item == own or (least is not None and score < least):
-                continue
-            path, metadata, content = self._store.describe(int(item))
-            hits.append(IndexHit(os.fsdecode(path), float(score), metadata, content))
-        return hits[:k]
