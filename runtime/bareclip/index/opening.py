@@ -28,8 +28,11 @@ class Frozen:
 
     @classmethod
     def of(cls, path: Path) -> "Frozen":
-        status, log = path.stat(), Path(f"{path}-wal")
-        size = log.stat().st_size if log.exists() else 0
+        try:
+            status, log = path.stat(), Path(f"{path}-wal")
+            size = log.stat().st_size if log.exists() else 0
+        except OSError as error:
+            raise StoreError(f"{path} is not there any more: {error.strerror}") from error
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, size)
 
 

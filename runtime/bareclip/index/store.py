@@ -296,6 +296,11 @@ class Store:
         self._put_vector(cursor.lastrowid, vector)
 
     def _put_vector(self, item: int | None, vector: Floats) -> None:
+        if not _are_unit(vector[None]):
+            raise StoreError(
+                "the model gave a vector that is not of length 1 (NaN, or zero), so nothing more "
+                "is indexed; export its bundle again"
+            )
         self._db.execute(
             "INSERT INTO vectors VALUES (?, ?)", (item, vector.astype("<f4").tobytes())
         )
@@ -394,9 +399,7 @@ class Store:
         given = [blob for blob in blobs if isinstance(blob, bytes) and len(blob) == 4 * width]
         if len(given) == len(blobs):
             rows = np.frombuffer(b"".join(given), "<f4").reshape(len(blobs), width)
-            with np.errstate(all="ignore"):
-                lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-            if (np.abs(lengths - 1) < _LENGTHS).all():
+            if _are_unit(rows):
                 return rows
         raise self.damaged(f"a vector in it is not {width} numbers of length 1")
 
@@ -409,6 +412,12 @@ def check_place(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise StoreError(f"cannot make {path}: {path.parent} is not a folder")
+
+
+def _are_unit(rows: Floats) -> bool:
+    with np.errstate(all="ignore"):
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    return bool((np.abs(lengths - 1) < _LENGTHS).all())
 
 
 def _is_hex(given: object) -> bool:

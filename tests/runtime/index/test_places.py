@@ -1,5 +1,6 @@
 """Where an index lies, and what may lie there: read-only places, odd times, equal inodes."""
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 import bareclip
 from bareclip import StoreError
+from bareclip.bundle import Bundle
 from bareclip.index import database, inspection, opening
 from bareclip.index.store import Store
 from tests.variants import picture
@@ -371,6 +373,25 @@ def test_a_clip_for_texts_alone_searches_and_does_not_index(
     with pytest.raises(bareclip.BundleError, match="vision"):
         new.sync(photos)
     assert not (tmp_path / "new.db").exists()
+
+
+def test_a_bundle_of_texts_alone_is_refused(
+    index: bareclip.Index, bundles: dict[str, Path], photos: Path
+) -> None:
+    index.sync(photos)
+    whole = Bundle.read(bundles["tiny"])
+    texts = {name: {"text": towers["text"]} for name, towers in whole.precisions.items()}
+    bundle = dataclasses.replace(whole, precisions=texts, image=None)
+    for path in (index.path, photos / "new.db"):
+        with pytest.raises(bareclip.BundleError, match="has a text tower only"):
+            bareclip.Index.open(path, bareclip.Clip(bundle))
+
+
+def test_a_disk_that_was_taken_away(mount: Path) -> None:
+    with bareclip.Index.open(mount) as index:
+        mount.unlink()
+        with pytest.raises(StoreError, match="is not there any more: No such file"):
+            index.status()
 
 
 def test_an_index_of_older_reading_rules_is_told_apart(

@@ -18,6 +18,7 @@ from bareclip.index import inspection as prepare_module
 from bareclip.index import scan as scan_module
 from bareclip.index import sync as sync_module
 from bareclip.index.sync import SyncProgress, SyncReport
+from bareclip.inference.session import Tower
 from tests.variants import picture
 
 from .conftest import names
@@ -401,3 +402,21 @@ def test_a_full_disk_is_one_line_and_keeps_the_work(
         assert 0 < kept < 400
         index._store._db.execute("PRAGMA max_page_count = 100000")
         assert len(index.sync(folder).failures) == 400 - kept
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, 1e30])
+def test_what_a_broken_graph_gives_is_not_indexed(
+    index: bareclip.Index, photos: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    index.sync(photos / "a" / "b")
+    inner = Tower.run
+
+    def run(tower: Tower, *inputs: Any) -> Any:
+        return np.full_like(inner(tower, *inputs), value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tower, "run", run)
+        with pytest.raises(bareclip.BareclipError, match="NaN"):
+            index.sync(photos)
+    assert len(index.search(np.ones(20), k=20)) == 4
+    assert index.sync(photos).added == 8
