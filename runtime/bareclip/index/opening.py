@@ -79,8 +79,9 @@ def _checked(path: Path, name: str) -> sqlite3.Connection:
             if "locked" not in str(error):
                 raise
             check_locks(path)
+            db.execute(f"PRAGMA busy_timeout = {1000 * _BUSY_SECONDS}")
+            check_format(path, db)
         db.execute(f"PRAGMA busy_timeout = {1000 * _BUSY_SECONDS}")
-        check_format(path, db)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = FULL")
     except BaseException:
