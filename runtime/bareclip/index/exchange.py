@@ -19,9 +19,10 @@ from .store import Store
 
 # Rows of a Parquet row group, and of a .npy's read at a time.
 _ROWS = 8192
-# Of a Parquet file's read at a time: few kilobytes can say that a text of a megabyte comes often.
+# Of a Parquet file's read at a time, and the most that their texts may hold: few kilobytes can say
+# that a text of a megabyte comes thousands of times.
 _ROWS_READ = 256
-_LARGEST_TEXT = 1 << 20
+_LARGEST_TEXTS = 1 << 28
 _LARGEST_GROUP = 1 << 30
 # Where Parquet's schema, and the .json, name the model.
 _MODEL = "bareclip"
@@ -189,9 +190,12 @@ def _check_sizes(about: Any, width: int) -> None:
 def _texts(column: Any) -> list[Any]:
     pa = _pyarrow()
     if isinstance(column, pa.DictionaryArray) and len(column.dictionary):
-        longest = pa.compute.max(pa.compute.binary_length(column.dictionary)).as_py() or 0
-        if longest > _LARGEST_TEXT:
-            raise ValueError(f"a text of {longest:,} bytes; at most {_LARGEST_TEXT:,} are read")
+        lengths = pa.compute.binary_length(column.dictionary).cast(pa.int64())
+        total = pa.compute.sum(lengths.take(column.indices)).as_py() or 0
+        if total > _LARGEST_TEXTS:
+            raise ValueError(
+                f"{len(column)} texts have {total:,} bytes; at most {_LARGEST_TEXTS:,} are read"
+            )
     found: list[Any] = column.to_pylist()
     return found
 

@@ -67,7 +67,7 @@ class Hnsw:
                 with replacing(path) as file:
                     index.save(file.name)
                     file.seek(0, os.SEEK_END)
-                    file.write(_code(Path(file.name), key, file.tell()))
+                    file.write(_code(Path(file.name), path.name, key, file.tell()))
             for other, _ in others:
                 other.unlink(missing_ok=True)
         return cls(index)
@@ -113,7 +113,7 @@ def _read(path: Path, width: int, view: bool = False) -> Any:
         end = path.stat().st_size - _HASH_BYTES
         with path.open("rb") as file:
             file.seek(max(0, end))
-            if not hmac.compare_digest(file.read(), _code(path, key, end)):
+            if not hmac.compare_digest(file.read(), _code(path, path.name, key, end)):
                 return None
         index = _empty(width)
         # What follows the graph, it leaves alone.
@@ -123,9 +123,9 @@ def _read(path: Path, width: int, view: bool = False) -> Any:
     return index
 
 
-def _code(path: Path, key: bytes, end: int) -> bytes:
-    """The code of a file's first ``end`` bytes."""
-    code = hmac.new(key, digestmod=_HASH)
+def _code(path: Path, name: str, key: bytes, end: int) -> bytes:
+    """The code of a file's first ``end`` bytes, which ``name`` says the state of."""
+    code = hmac.new(key, os.fsencode(name), _HASH)
     with path.open("rb") as file:
         while end > 0 and (data := file.read(min(end, _CHUNK))):
             code.update(data)

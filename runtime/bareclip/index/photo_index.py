@@ -375,6 +375,7 @@ class Index:
         if self._existing() is None:
             assert self._clip is not None, "without a model it was opened"
             assert self._given is not None
+            _ = self._clip.images  # of a model loaded for texts alone, vectors cannot be told
             self._take(Store.make(self.path, self._given, self._clip.bundle.folder))
         return self._store
 

@@ -370,8 +370,9 @@ def test_a_clip_for_texts_alone_searches_and_does_not_index(
             with pytest.raises(bareclip.BundleError, match="vision"):
                 use()
     new = bareclip.Index.open(tmp_path / "new.db", texts)
-    with pytest.raises(bareclip.BundleError, match="vision"):
-        new.sync(photos)
+    for use in (lambda: new.sync(photos), lambda: new.add(["a"], np.ones((1, 20)))):
+        with pytest.raises(bareclip.BundleError, match="vision"):
+            use()
     assert not (tmp_path / "new.db").exists()
 
 
