@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bareclip.bundle import Bundle
-from bareclip.images.inputs import image_files
+from bareclip.images.folders import image_files
 from bareclip.inference.threads import default_threads
 from bareclip.measure.speed import machine
 from bareclip_export.export import export

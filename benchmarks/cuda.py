@@ -26,7 +26,7 @@ import bareclip
 from bareclip.bundle import TOWERS, Bundle
 from bareclip.encoders import Options, TextEncoder
 from bareclip.errors import DeviceError
-from bareclip.images.inputs import image_files
+from bareclip.images.folders import image_files
 from bareclip.inference.cuda import CudaTower
 from bareclip.inference.device import Device
 from bareclip.inference.installation import find_driver, import_onnxruntime

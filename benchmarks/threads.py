@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from bareclip.bundle import Bundle
-from bareclip.images.inputs import image_files
+from bareclip.images.folders import image_files
 from bareclip.inference.threads import default_threads
 from bareclip.measure.speed import machine
 

@@ -14,7 +14,8 @@ from PIL import Image
 import bareclip
 from bareclip import ImageError
 from bareclip.bundle import ImageRecipe
-from bareclip.images.inputs import describe, image_files
+from bareclip.images.folders import image_files
+from bareclip.images.inputs import describe
 from bareclip.images.pixels import opened_pixels, read_pixels, resized_size, shrink
 from tests.variants import SHAPES, VARIANTS, batch, picture
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bareclip.bundle import Bundle
 from bareclip.files import read_lines
-from bareclip.images.inputs import image_files
+from bareclip.images.folders import image_files
 from bareclip.measure.captions import merge, read_pairs
 from bareclip.measure.fidelity import Corpus, make_corpus
 

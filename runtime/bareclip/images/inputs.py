@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import BareclipError, ImageError
+from ..errors import ImageError
+from .heif import HEIF_ENDINGS, check_heif, is_heif, register_heif
 
 
 @dataclass(frozen=True)
@@ -62,40 +63,12 @@ def describe(image: object) -> str:
     return str(name) if name else type(image).__name__
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Files under ``folder``, however deep, whose ending Pillow knows; sorted.
-
-    Links to folders are followed, and each folder is entered once.
-
-    Raises:
-        BareclipError: A folder cannot be listed.
-    """
-
-    def unlisted(error: OSError) -> None:
-        raise BareclipError(
-            f"folder {error.filename} cannot be listed: {error.strerror}; name the folders "
-            "beside it instead, or let its owner allow it"
-        ) from error
-
-    endings, found = image_endings(), []
-    entered: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
-        status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        # Where links go in a circle, the same folders are the ones entered every time.
-        folders.sort()
-        found += [Path(place, name) for name in names if Path(name).suffix.lower() in endings]
-    return sorted(found)
-
-
 @cache
 def image_endings() -> frozenset[str]:
-    """Endings of file names that Pillow knows here, as in ``".jpg"``."""
-    known = _formats()
-    return frozenset(end for end, kind in Image.registered_extensions().items() if kind in known)
+    """Endings of file names that Pillow knows here, as in ``".jpg"``, and those of HEIC."""
+    known = set(_formats())
+    endings = Image.registered_extensions().items()
+    return HEIF_ENDINGS.union(ending for ending, kind in endings if kind in known)
 
 
 @contextmanager
@@ -125,6 +98,7 @@ def _formats() -> tuple[str, ...]:
     EPS would start Ghostscript on whatever a file holds; the others have no decoder.
     """
     Image.init()
+    register_heif()
     return tuple(set(Image.OPEN) - {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 
 
@@ -137,6 +111,8 @@ def identify(file: BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=_COMMON)
     except UnidentifiedImageError:
+        name = getattr(file, "name", "")
+        check_heif(file, Path(name).suffix.lower() if isinstance(name, str) else "")
         return Image.open(file, formats=_formats())
 
 
@@ -149,7 +125,7 @@ def is_disguised(file: BinaryIO) -> bool:
     try:
         Image.open(file, formats=tuple(_UNMISTAKABLE & set(_formats())))
     except UnidentifiedImageError:
-        return False
+        return is_heif(file)
     return True
 
 

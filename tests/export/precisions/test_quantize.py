@@ -17,7 +17,7 @@ import pytest
 import bareclip
 from bareclip.bundle import Bundle
 from bareclip.errors import BundleError, DeviceError
-from bareclip.images.inputs import image_files
+from bareclip.images.folders import image_files
 from bareclip.measure.fidelity import FLOORS, compare, make_corpus, shortfalls
 from bareclip_export.errors import PrecisionError
 from bareclip_export.export import export
