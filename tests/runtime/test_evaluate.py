@@ -179,7 +179,7 @@ def test_the_command_prints_settings_side_by_side(
 
 def test_what_cannot_be_evaluated_is_one_line(bundles: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "does not hold a folder of images a class" in complaint(
+    assert "does not hold one folder of images per class" in complaint(
         "evaluate", bundles["tiny"], tmp_path / "empty"
     )
     assert "cannot read" in complaint("evaluate", bundles["tiny"], tmp_path / "none.jsonl")

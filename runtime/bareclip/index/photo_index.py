@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..clip import Clip
 from ..errors import StoreError, VectorError
+from ..images.folders import EXCLUDED
 from ..types import IndexHit, short
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
@@ -144,6 +145,7 @@ class Index:
         *,
         prune: bool = False,
         report: Report = lambda progress: None,
+        exclude: Iterable[str] = EXCLUDED,
     ) -> SyncReport:
         """Brings the index up to date with a folder and what is below it.
 
@@ -156,6 +158,8 @@ class Index:
             prune: Remove what is not found even if the folder is missing or empty, or the
                 disk that files lay on is away.
             report: Called after each batch.
+            exclude: Patterns of names, or of paths within the folder, that are left out, and
+                removed where they are known; without it, what is hidden and ``@eaDir``.
 
         Raises:
             StoreError: The model is at another precision; the folder cannot be listed, or is
@@ -187,7 +191,7 @@ class Index:
             with store.writing():
                 remove_leftovers(self.path)
                 store.remember_bundle(self._clip.bundle.folder)
-                done = sync(store, encoder, place, prune, report)
+                done = sync(store, encoder, place, prune, report, tuple(exclude))
                 with store.reading():
                     self._searcher.tidy()
         return done

@@ -8,6 +8,7 @@ import stat
 from collections import deque
 from dataclasses import dataclass, field
 
+from ..images.folders import is_excluded, is_image_name
 from ..images.pixels import reason
 
 NO_FILE = "it is a pipe, a socket or a device"
@@ -42,32 +43,44 @@ class Scan:
         device: The folder's.
         files: By path.
         unreadable: Folders that could not be listed, with the reason.
+        left_out: How many pictures, by their endings, and folders were left out by name.
     """
 
     device: int
     files: list[FoundFile] = field(default_factory=list)
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)
+    left_out: int = 0
 
 
-def scan(root: bytes) -> Scan:
+def scan(root: bytes, exclude: tuple[str, ...] = ()) -> Scan:
     """Lists the files under ``root``, following links to files and folders.
 
     A file that several paths lead to is found once, where it lies if that is under
     ``root``; a folder likewise, so that links in a circle end.
 
+    Args:
+        root: The folder.
+        exclude: Patterns of names and paths to leave out, as ``images.folders`` has them.
+
     Raises:
         OSError: ``root`` itself cannot be listed.
     """
-    walk = _Walk(root)
+    walk = _Walk(root, exclude)
     walk.run()
     walk.found.files.sort(key=lambda file: file.path)
     return walk.found
 
 
+def relative(path: bytes, root: bytes) -> str:
+    """A path under ``root``, as seen from there."""
+    return os.fsdecode(path[len(os.path.join(root, b"")) :])
+
+
 class _Walk:
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, exclude: tuple[str, ...]) -> None:
         self.found = Scan(os.stat(root).st_dev)
         self._root = root
+        self._exclude = exclude
         # By their paths: union file systems give several folders one inode number.
         self._entered: set[bytes] = set()
         self._keys: set[bytes] = set()
@@ -101,7 +114,10 @@ class _Walk:
             self.found.unreadable.append((path, error.strerror or reason(error)))
             return
         for entry in entries:
-            if entry.is_symlink():
+            if is_excluded(relative(entry.path, self._root), self._exclude):
+                counts = entry.is_dir() or is_image_name(os.fsdecode(entry.name))
+                self.found.left_out += counts
+            elif entry.is_symlink():
                 self._links.append(entry.path)
             elif entry.is_dir(follow_symlinks=False):
                 self._folders.append((entry.path, os.path.join(key, entry.name)))

@@ -67,6 +67,7 @@ class KnownFile:
     modified_ns: int
     content: bytes | None
     status: Status
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class Store:
 
     def files(self) -> list[KnownFile]:
         rows = self._db.execute(
-            "SELECT id, key, path, mounted, size, modified_ns, content, status"
+            "SELECT id, key, path, mounted, size, modified_ns, content, status, reason"
             " FROM items WHERE kind = 'file' ORDER BY id"
         )
         files = [KnownFile(*row) for row in rows]

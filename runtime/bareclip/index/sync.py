@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from ..encoders import ImageEncoder
 from ..errors import StoreError
+from ..images.folders import lies_in_excluded
+from ..images.heif import NEEDS_EXTRA
 from ..types import Vectors
 from .database import is_store_file
 from .inspection import Inspected, inspect_file
-from .scan import FoundFile, Scan, scan
+from .scan import FoundFile, Scan, relative, scan
 from .store import KnownFile, Store
 
 # Files that cost no embedding are written this many at a time.
@@ -56,6 +58,7 @@ class SyncReport:
         kept: Not found, yet kept: what they lay on may only be away. ``prune`` removes them.
         failures: Looked into this time, and of no use.
         unreadable: Folders that could not be listed; what was known under them is kept.
+        left_out: Pictures, by their endings, and folders that were left out by name.
     """
 
     added: int
@@ -66,6 +69,7 @@ class SyncReport:
     kept: int
     failures: list[FileFailure]
     unreadable: list[FileFailure]
+    left_out: int
 
 
 # A file that was looked into, and its vector where it is a picture.
@@ -75,7 +79,12 @@ Report = Callable[[SyncProgress], None]
 
 
 def sync(
-    store: Store, encoder: ImageEncoder, folder: Path, prune: bool, report: Report
+    store: Store,
+    encoder: ImageEncoder,
+    folder: Path,
+    prune: bool,
+    report: Report,
+    exclude: tuple[str, ...],
 ) -> SyncReport:
     """As ``Index.sync``; the caller keeps other writers out."""
     root = os.path.abspath(os.fsencode(folder))
@@ -83,7 +92,7 @@ def sync(
         known = {file.key: file for file in store.files()}
     below = os.path.join(root, b"")
     here = _under(below, known.values())
-    found = _scan(root, here, prune, store.path)
+    found = _scan(root, here, prune, store.path, exclude)
     seen = {file.key for file in found.files}
     absent = [file for file in here if file.key not in seen]
     gone = [file for file in absent if prune or not _may_be_away(file, root, found)]
@@ -111,6 +120,7 @@ def sync(
         kept=len(absent) - len(gone),
         failures=work.failures,
         unreadable=[FileFailure(os.fsdecode(path), why) for path, why in found.unreadable],
+        left_out=found.left_out,
     )
 
 
@@ -142,11 +152,13 @@ def _under(below: bytes, known: Iterable[KnownFile]) -> list[KnownFile]:
     return here
 
 
-def _scan(root: bytes, here: list[KnownFile], prune: bool, own: Path) -> Scan:
+def _scan(
+    root: bytes, here: list[KnownFile], prune: bool, own: Path, exclude: tuple[str, ...]
+) -> Scan:
     name = os.fsdecode(root)
     hint = f"; to remove the {len(here)} files known under it: --prune" if here else ""
     try:
-        found = scan(root)
+        found = scan(root, exclude)
     except OSError as error:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         if missing and here and prune:
@@ -159,7 +171,8 @@ def _scan(root: bytes, here: list[KnownFile], prune: bool, own: Path) -> Scan:
         if os.path.dirname(file.key) != beside
         or not is_store_file(os.fsdecode(os.path.basename(file.key)), own)
     ]
-    if here and not found.files and not found.unreadable and not prune:
+    missed = [file for file in here if not lies_in_excluded(relative(file.path, root), exclude)]
+    if missed and not found.files and not found.unreadable and not prune:
         raise StoreError(f"folder {name} is empty; is its disk mounted?{hint}")
     return found
 
@@ -182,6 +195,8 @@ def _may_be_away(file: KnownFile, root: bytes, found: Scan) -> bool:
 def _is_unchanged(before: KnownFile, now: FoundFile) -> bool:
     return (
         before.status != "unreadable"
+        # Told again by every run, until the extra is there.
+        and before.reason != NEEDS_EXTRA
         and now.problem is None
         and (before.size, before.modified_ns) == (now.size, now.modified_ns)
     )

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ..clip import Clip
 from ..errors import BareclipError
-from ..images.inputs import image_files
+from ..images.folders import EXCLUDED, is_excluded, list_images
 from ..scoring.vectors import ranks
 from ..scoring.zero_shot import Ensemble, Templates
 from ..types import Failure, PartialEmbeddings
@@ -46,12 +46,17 @@ class ZeroShotResult:
 
 @dataclass(frozen=True)
 class ZeroShotReport:
-    """A tree of images, a folder a class, classified in several settings."""
+    """A tree of images, one folder per class, classified in several settings.
+
+    Attributes:
+        left_out: How many images and folders were left out by name.
+    """
 
     images: int
     classes: int
     results: list[ZeroShotResult]
     failures: list[Failure]
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -71,28 +76,37 @@ class RetrievalReport:
 
 
 def zero_shot(
-    clip: Clip, folder: Path, settings: Sequence[Setting], progress: Progress = list
+    clip: Clip,
+    folder: Path,
+    settings: Sequence[Setting],
+    progress: Progress = list,
+    exclude: tuple[str, ...] = EXCLUDED,
 ) -> ZeroShotReport:
     """Classifies a tree of images among the names of its folders.
 
     Args:
         clip: The model.
-        folder: Holds a folder a class; ``_`` in their names reads as a space. A folder
-            without images is a class too; hidden ones are none.
+        folder: Holds one folder per class; ``_`` in their names reads as a space. A folder
+            without images is a class too.
         settings: Images are embedded once for all of them.
         progress: Wraps the paths while they are embedded.
+        exclude: Patterns of names, or of paths within ``folder``, of what is left out, classes
+            too; without it, what is hidden and ``@eaDir``.
 
     Returns:
-        A result a setting. Images that cannot be read are left out and listed.
+        One result per setting. Images that cannot be read are left out and listed.
 
     Raises:
         BareclipError: Fewer than two folders with images, or no readable image.
     """
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    paths = [(path, index) for index, c in enumerate(classes) for path in image_files(c)]
+    folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = [path for path in folders if not is_excluded(path.name, exclude)]
+    listings = [list_images(path, exclude, folder) for path in classes]
+    left_out = len(folders) - len(classes) + sum(found.left_out for found in listings)
+    paths = [(path, index) for index, found in enumerate(listings) for path in found.files]
     if len({index for _, index in paths}) < 2:
         raise BareclipError(
-            f"{folder} does not hold a folder of images a class; evaluate wants such a tree, "
+            f"{folder} does not hold one folder of images per class; evaluate wants such a tree, "
             "or a .jsonl file of images with captions"
         )
     labels = [path.name.replace("_", " ") for path in classes]
@@ -113,7 +127,7 @@ def zero_shot(
         results.append(
             ZeroShotResult(setting, float((place < 1).mean()), float((place < 5).mean()))
         )
-    return ZeroShotReport(len(true), len(classes), results, embedded.failures)
+    return ZeroShotReport(len(true), len(classes), results, embedded.failures, left_out)
 
 
 def retrieval(clip: Clip, pairs: Path, progress: Progress = list) -> RetrievalReport:
