@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..encoders import ImageEncoder
 from ..errors import StoreError
 from ..images.folders import lies_in_excluded
-from ..images.heif import NEEDS_EXTRA
+from ..images.heif import NEEDS_EXTRA, register_heif
 from ..types import Vectors
 from .database import is_store_file
 from .inspection import Inspected, inspect_file
@@ -195,8 +195,7 @@ def _may_be_away(file: KnownFile, root: bytes, found: Scan) -> bool:
 def _is_unchanged(before: KnownFile, now: FoundFile) -> bool:
     return (
         before.status != "unreadable"
-        # Told again by every run, until the extra is there.
-        and before.reason != NEEDS_EXTRA
+        and not (before.reason == NEEDS_EXTRA and register_heif())
         and now.problem is None
         and (before.size, before.modified_ns) == (now.size, now.modified_ns)
     )
