@@ -1,6 +1,5 @@
 """bareclip export, import and quantize: they join the command through entry points."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,20 +7,23 @@ from typing import Any
 import click
 
 from bareclip.bundle import Bundle
-from bareclip.cli.output import print_fidelity
+from bareclip.cli.output import note, print_fidelity, say, say_json
 from bareclip.errors import BareclipError
 
 _calibrate = click.option(
     "--calibrate",
     type=click.Path(path_type=Path, exists=True),
-    help="Folder of photos like your own: int8 takes the scales of activations from them.",
+    help="Folder of photos like your own, which int8 takes the scales of activations from.",
 )
 _captions = click.option(
     "--captions",
     type=click.Path(path_type=Path, exists=True),
-    help="Texts like your own, one a line; or a .jsonl file of images with captions.",
+    help="Text file with texts like your own, one per line; or a .jsonl file of images with "
+    "captions.",
 )
-_force = click.option("--force", is_flag=True, help="Keep a precision that falls short.")
+_force = click.option(
+    "--force", is_flag=True, help="Keep a precision that falls short of its floor."
+)
 
 
 @click.command()
@@ -40,7 +42,7 @@ _force = click.option("--force", is_flag=True, help="Keep a precision that falls
     "--precision",
     default="fp32",
     show_default=True,
-    help="What to keep, such as fp32,int8; see bareclip quantize.",
+    help="Precisions to make, such as fp32,int8: see bareclip quantize.",
 )
 @_calibrate
 @_captions
@@ -75,7 +77,7 @@ def export(
         "optimum" if via == "optimum" else "authored",
         Precisions.read(precision, calibrate, captions, force),
         overwrite,
-        _say,
+        note,
     )
     _print_made(bundle, output, as_json)
 
@@ -117,7 +119,7 @@ def import_(
         raise _extra_missing(error) from error
     variants = tuple(dict.fromkeys(name.strip() for name in variant.split(",") if name.strip()))
     bundle = import_graphs(
-        folder, output, logit_scale, logit_bias, variants, force, overwrite, _say
+        folder, output, logit_scale, logit_bias, variants, force, overwrite, note
     )
     _print_made(bundle, output, as_json)
 
@@ -128,7 +130,7 @@ def import_(
 @_calibrate
 @_captions
 @_force
-@click.option("--overwrite", is_flag=True, help="Make one anew that is there already.")
+@click.option("--overwrite", is_flag=True, help="Make anew what is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def quantize(
     bundle: Path,
@@ -156,9 +158,9 @@ def quantize(
     wanted = Precisions.read(precision, calibrate, captions, force)
     changed = Bundle.read(bundle)
     for name in wanted.names:
-        changed = add(changed, name, wanted.data, force, overwrite, _say)
+        changed = add(changed, name, wanted.data, force, overwrite, note)
     if as_json:
-        click.echo(json.dumps({"bundle": str(bundle), **_described(changed)}))
+        say_json({"bundle": str(bundle), **_described(changed)})
         return
     for name in wanted.names:
         print_fidelity(changed, name, changed.fidelity[name])
@@ -166,10 +168,10 @@ def quantize(
 
 def _print_made(bundle: Bundle, output: Path, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"bundle": str(output), **_described(bundle)}))
+        say_json({"bundle": str(output), **_described(bundle)})
         return
     size = sum(record.size for record in bundle.files().values())
-    click.echo(f"{output}: {bundle.name}, {size / 1e6:.0f} MB, verified")
+    say(f"{output}: {bundle.name}, {size / 1e6:.0f} MB, verified")
     for name, fidelity in bundle.fidelity.items():
         print_fidelity(bundle, name, fidelity)
 
@@ -187,7 +189,3 @@ def _extra_missing(error: ImportError) -> BareclipError:
     return BareclipError(
         f"exporting needs {error.name}, which is not installed: pip install 'bareclip[export]'"
     )
-
-
-def _say(message: str) -> None:
-    click.echo(message, err=True)

@@ -3,12 +3,16 @@
 import os
 import secrets
 import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import TextError
+
+# Formatting characters, as those that turn text around, which Persian and emoji are written with.
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 
 
 @contextmanager
@@ -53,15 +57,32 @@ def read_lines(path: Path) -> list[str]:
         TextError: The file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise TextError(f"cannot read {path}: {error}; it must be UTF-8 text") from error
-    return [line.strip() for line in lines if line.strip()]
+    return text_lines(data, str(path))
 
 
-def printable(name: str) -> str:
-    """A path or an id as it can be shown: no control characters, no bytes that are not UTF-8."""
-    text = os.fsencode(name).decode("utf-8", "replace")
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+def text_lines(data: bytes, name: str) -> list[str]:
+    """As ``read_lines``, of what was read; ``name`` is for the error."""
+    try:
+        # As text files are read, and not splitlines(), which also splits within a line.
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise TextError(f"cannot read {name}: {error}; it must be UTF-8 text") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def printable(text: str) -> str:
+    """A text as a terminal can show it, whoever wrote it.
+
+    Control characters, which escape sequences are made of, what turns the direction of
+    writing, and bytes that are not UTF-8 are replaced; spaces of all kinds and joined emoji
+    stay.
+    """
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(letter: str) -> str:
+    unseen = unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return "\N{REPLACEMENT CHARACTER}" if unseen and letter not in _JOINERS else letter

@@ -1,25 +1,24 @@
 """The command line, run in its own process as users run it."""
 
-import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 import bareclip
-from bareclip.cli import sources
-from bareclip.images.inputs import image_files
+from bareclip.cli.main import commands
+from bareclip.images.folders import image_files
 from bareclip.texts.prompts import FIVE
 from tests.variants import picture
+
+VERBS = sorted(commands.list_commands(click.Context(commands)))
 
 
 @pytest.fixture
@@ -38,19 +37,23 @@ def bundle(bundles: dict[str, Path]) -> str:
 
 
 def run(
-    *arguments: str | Path, code: int = 0, **environment: str
+    *arguments: str | Path, code: int = 0, given: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[str]:
+    """Runs the command as its user would, with ``given`` on standard input."""
     command = [sys.executable, "-m", "bareclip", *map(str, arguments)]
-    found = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | environment, timeout=120
+    raw = subprocess.run(
+        command, capture_output=True, env=os.environ | environment, timeout=120, input=given
     )
+    # By hand: text=True would turn a \r, which hides what stands before it, into a new line.
+    out, error = (text.decode(errors="backslashreplace") for text in (raw.stdout, raw.stderr))
+    found = subprocess.CompletedProcess(raw.args, raw.returncode, out, error)
     assert found.returncode == code, found.stderr
     return found
 
 
-def complaint(*arguments: str | Path) -> str:
+def complaint(*arguments: str | Path, code: int = 1) -> str:
     """The one line of an error, which is all there is."""
-    found = run(*arguments, code=1)
+    found = run(*arguments, code=code)
     assert found.stdout == ""
     assert found.stderr.count("\n") == 1
     assert "Traceback" not in found.stderr
@@ -128,6 +131,21 @@ def test_similarity(photos: Path, bundle: str) -> None:
     assert f"a red circle              {wanted[1]:10.4f}" in table
 
 
+def test_similarity_of_a_folder(photos: Path, bundle: str) -> None:
+    texts = ["a cat", "a dog"]
+    found = json.loads(run("similarity", photos, *texts, "--json", "--bundle", bundle).stdout)
+    paths = [photos / "a cat.png", photos / "deeper" / "dog.jpg"]
+    clip = bareclip.load(bundle)
+    wanted = clip.similarity(clip.embed_images(paths), clip.embed_texts(texts))
+    assert [(line["image"], line["text"]) for line in found] == [
+        (str(path), text) for path in paths for text in texts
+    ]
+    assert [line["similarity"] for line in found] == pytest.approx(wanted.ravel(), abs=1e-5)
+    table = run("similarity", photos, *texts, "--bundle", bundle).stdout.splitlines()
+    assert table[0].split() == ["image", "text", "similarity"]
+    assert [line.split()[-1] for line in table[2:]] == [f"{value:.4f}" for value in wanted.ravel()]
+
+
 def test_embed_writes_vectors_with_their_names(photos: Path, bundle: str, tmp_path: Path) -> None:
     output = tmp_path / "photos.npz"
     found = json.loads(run("embed", photos, "-o", output, "--json", "--bundle", bundle).stdout)
@@ -140,19 +158,64 @@ def test_embed_writes_vectors_with_their_names(photos: Path, bundle: str, tmp_pa
         np.testing.assert_allclose(archive["vectors"], wanted, atol=1e-6)
 
 
-def test_embed_skips_or_raises_and_keeps_what_was_there(
+def test_embed_goes_on_or_stops_and_keeps_what_was_there(
     photos: Path, bundle: str, tmp_path: Path
 ) -> None:
     (photos / "broken.png").write_bytes(b"no picture")
     output = tmp_path / "photos.npz"
     output.write_bytes(b"made before")
-    message = complaint("embed", photos, "-o", output, "--bundle", bundle)
+    arguments = ["embed", photos, "-o", output, "--bundle", bundle]
+    message = complaint(*arguments, "--on-error", "raise")
     assert "broken.png: it is in no image format" in message
+    only = complaint("embed", photos / "broken.png", "-o", output, "--bundle", bundle)
+    assert only == message
+    (photos / "worse.png").write_bytes(b"")
+    both = [photos / "broken.png", photos / "worse.png"]
+    none = run("embed", *both, "-o", output, "--bundle", bundle, code=1)
+    assert none.stderr.endswith("\nbareclip: none of the 2 images can be read\n")
     assert output.read_bytes() == b"made before"
-    found = run("embed", photos, "-o", output, "--on-error", "skip", "--bundle", bundle)
-    assert "skipped: cannot read image" in found.stderr
-    assert "2 vectors of width 20, 1 images skipped" in found.stdout
+    (photos / "worse.png").unlink()
+    for options, code in ([], 1), (["--on-error", "skip"], 0):
+        found = run(*arguments, *options, code=code)
+        assert "skipped: cannot read image" in found.stderr
+        assert ("1 of 3 images could not be read" in found.stderr) == bool(code)
+        assert "2 vectors of width 20, 1 images skipped" in found.stdout
+        output.unlink()
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_a_bad_picture_is_named_and_costs_no_other_its_answer(
+    photos: Path, bundle: str, tmp_path: Path
+) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    labels = ["--labels", "cat,dog", "--bundle", bundle]
+    captions = tmp_path / "captions.jsonl"
+    names = ["a cat.png", "broken.png", "deeper/dog.jpg"]
+    lines = [json.dumps({"image": f"photos/{name}", "captions": ["x"]}) for name in names]
+    captions.write_text("\n".join(lines))
+    (photos / "deeper" / "broken.png").write_bytes(b"")
+    (photos / "another").mkdir()
+    picture(20, 20, seed=4).save(photos / "another" / "x.png")
+    for arguments, wanted in (
+        (["classify", photos, *labels], 3),
+        (["similarity", photos, "a cat", "--bundle", bundle], 3),
+        (["evaluate", bundle, photos], 2),
+        (["evaluate", bundle, captions], 2),
+    ):
+        bad = 2 if wanted == 3 else 1
+        for options in ([], ["--json"]):
+            found = run(*arguments, *options, code=1)
+            lines = found.stderr.splitlines()
+            assert [line.startswith("skipped: cannot read image") for line in lines[:-1]] == (
+                [True] * bad
+            )
+            assert "broken.png: it is in no image format" in lines[0]
+            assert f"{bad} of {bad + wanted} images could not be read" in lines[-1]
+            if options:
+                told = json.loads(found.stdout)
+                assert (len(told) if isinstance(told, list) else told["images"]) == wanted
+            else:
+                assert found.stdout.count("\n") > 2
 
 
 def test_info_of_a_bundle_and_its_damage(bundle: str, tmp_path: Path) -> None:
@@ -178,14 +241,19 @@ def test_info_of_the_installation() -> None:
     assert "onnxruntime" in run("info").stdout
 
 
-@pytest.mark.parametrize(
-    "verb",
-    ["classify", "similarity", "embed", "evaluate", "index", "search", "demo", "info", "export"],
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     help_ = run(verb, "--help").stdout
-    assert f"\n  bareclip {verb} " in help_
-    assert verb in run("--help").stdout
+    assert re.search(rf"^  bareclip {verb}\b", help_, re.M)
+    # "One per line", never "one a line".
+    assert not re.search(r"\b(a|an|one) (\w+ )?an? (line|tower|class|file|query)\b", help_)
+
+
+def test_the_help_lists_every_verb() -> None:
+    help_ = run("--help").stdout
+    listed = re.findall(r"^  ([a-z-]+)  ", help_.partition("Commands:")[2], re.M)
+    assert listed == VERBS
+    assert {"classify", "embed", "export", "index", "search", "similarity"} < set(VERBS)
     assert bareclip.__version__ in run("--version").stdout
 
 
@@ -198,9 +266,6 @@ def test_errors_are_one_line(photos: Path, bundle: str, tmp_path: Path) -> None:
     assert "must be UTF-8 text" in complaint(
         "classify", image, "--labels", tmp_path / "latin.txt", "--bundle", bundle
     )
-    assert "is a folder of 2 images; give one of them" in complaint(
-        "similarity", photos, "a cat", "--bundle", bundle
-    )
     assert "does not exist" in complaint("classify", tmp_path / "no.png", *labels)
     assert "it is in no image format" in complaint("classify", photos / "notes.txt", *labels)
     assert "no templates named 'fife'" in complaint(
@@ -212,17 +277,84 @@ def test_errors_are_one_line(photos: Path, bundle: str, tmp_path: Path) -> None:
     assert "give a .npz file in a folder that exists" in complaint(
         "embed", photos, "-o", tmp_path / "none" / "x.npz", "--bundle", bundle
     )
-    assert "bareclip classify --help" in complaint("classify", image, "--bundle", bundle)
-    assert "No such command 'clasify'" in complaint("clasify")
-    assert f"there is no file {tmp_path}/labels.txt; --labels wants" in complaint(
-        "classify", image, "--labels", tmp_path / "labels.txt", "--bundle", bundle
-    )
-    assert "there is no file labels.txt" in complaint(
+    assert "there is no file 'labels.txt'; --labels wants a file with one label per" in complaint(
         "classify", image, "--labels", "labels.txt", "--bundle", bundle
     )
-    assert "'cat' is given twice" in complaint(
-        "classify", image, "--labels", "cat,cat", "--bundle", bundle
+    # What is quoted is shortened: nobody reads a page of a mistyped name.
+    long = complaint("classify", image, "--labels", "x" * 5000 + ".txt", "--bundle", bundle)
+    assert len(long) < 200
+    assert "--labels wants a file" in long
+
+
+def test_a_repeated_label_is_a_warning_in_one_line(photos: Path, bundle: str) -> None:
+    found = run("classify", photos, "--labels", "cat,dog,cat", "--bundle", bundle)
+    assert re.fullmatch(r"bareclip: warning: label 'cat' is given more than .*\n", found.stderr)
+    assert len(found.stdout.splitlines()) == 2 + 2 * 3
+
+
+def test_a_wrong_command_line_exits_with_2_and_names_the_help(photos: Path, tmp_path: Path) -> None:
+    image, output = photos / "a cat.png", tmp_path / "x.npz"
+    for said, arguments in {
+        "No such command 'clasify'": ["clasify"],
+        "No such option": ["--frobnicate", "info"],
+        "Missing option '--labels'": ["classify", image],
+        "Missing argument 'IMAGES...'": ["classify", "--labels", "a,b"],
+        "--label": ["classify", image, "--label", "a,b"],
+        "Option '--labels' requires an argument": ["classify", image, "--labels"],
+        "Invalid value for '--top'": ["classify", image, "--labels", "a,b", "--top", "0"],
+        "is not a valid integer": ["classify", image, "--labels", "a,b", "--threads", "two"],
+        "unexpected extra argument": ["index-status", "a.db", "b.db"],
+        "'sometimes' is not one of": ["embed", image, "-o", output, "--on-error", "sometimes"],
+        "Missing option '-o' / '--output'": ["export", "checkpoint"],
+        "give either IMAGES or --texts FILE": ["embed", "-o", output],
+        "give either IMAGES or --texts": ["embed", image, "--texts", "x.txt", "-o", output],
+        "Missing option '--db'": ["index", photos],
+        "Missing argument 'FOLDER'": ["index", "--db", "x.db"],
+        "nothing to search for": ["search", "x.db"],
+        "only one argument may be -": ["classify", "-", "--labels", "-"],
+    }.items():
+        message = complaint(*arguments, code=2)
+        assert said in message
+        assert re.search(r"See: (python -m )?bareclip[ a-z-]* --help\n$", message)
+    for twice in (
+        ["classify", "-", "-", "--labels", "a,b"],
+        ["similarity", "-", "a cat", "-"],
+        ["embed", "-", image, "-", "-o", output],
+        ["search", "x.db", "-", "--queries", "-"],
+        ["search", "x.db", "--image", "-", "-"],
+    ):
+        assert "only one argument may be -" in complaint(*twice, code=2)
+
+
+@pytest.mark.parametrize("raised", ["ctx.exit(7)", "sys.exit(7)", "raise Seven('odd')"])
+def test_other_exit_codes_pass_through(raised: str) -> None:
+    code = (
+        "import sys, click, bareclip.cli.main as m\n"
+        "class Seven(click.ClickException): exit_code = 7\n"
+        "@m.commands.command()\n"
+        "@click.pass_context\n"
+        f"def odd(ctx): {raised}\n"
+        "@m.commands.command()\n"
+        "def counts(): return 3\n"  # what a verb returns is no exit code
+        "m.main()"
     )
+    assert subprocess.run([sys.executable, "-c", code, "odd"], check=False).returncode == 7
+    assert subprocess.run([sys.executable, "-c", code, "counts"], check=False).returncode == 0
+
+
+def test_verbs_about_a_bundle_take_it_first_and_others_by_option() -> None:
+    about = {"bench", "evaluate", "info", "push", "quantize", "verify"}
+    using = {"classify", "embed", "index", "index-import", "search", "similarity"}
+    context = click.Context(commands)
+    verbs = {name: commands.get_command(context, name) for name in commands.list_commands(context)}
+    assert using < set(verbs)
+    for name, verb in verbs.items():
+        assert verb
+        first = next((p.name for p in verb.params if isinstance(p, click.Argument)), None)
+        options = {option for parameter in verb.params for option in parameter.opts}
+        assert (first == "bundle") == (name in about)
+        assert ("--bundle" in options) == (name in using)
+    assert "A verb about a bundle takes it as its first argument" in run("--help").stdout
 
 
 def test_no_arguments_print_the_help() -> None:
@@ -272,91 +404,11 @@ def test_a_reader_that_goes_away_is_no_traceback(photos: Path, bundle: str) -> N
         assert process.wait() == 1
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        """A client that hangs up early is what some tests are about."""
-
-
-class _Pictures(http.server.BaseHTTPRequestHandler):
-    picture = b""
-
-    def do_GET(self) -> None:
-        if self.path == "/loop":
-            self.send_response(302)
-            self.send_header("Location", "file:///etc/passwd")
-            self.end_headers()
-        elif self.path == "/cat.png":
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(self.picture)
-        elif self.path == "/endless":
-            self.send_response(200)
-            self.end_headers()
-            for _ in range(64):
-                self.wfile.write(bytes(1 << 16))
-        elif self.path == "/stalled":
-            time.sleep(8)
-        elif self.path == "/trickle":
-            for _ in range(40):
-                self.wfile.write(b"HTTP/1.0 200 OK\r\n" if _ == 0 else b"X-Header: x\r\n")
-                time.sleep(0.05)
-        else:
-            self.send_error(404)
-
-    def log_message(self, format: str, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def server(photos: Path) -> Iterator[str]:
-    _Pictures.picture = (photos / "a cat.png").read_bytes()
-    with _Server(("127.0.0.1", 0), _Pictures) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
-
-
-def test_addresses_are_fetched(server: str, photos: Path, bundle: str, tmp_path: Path) -> None:
-    output = tmp_path / "both.npz"
-    arguments = [f"{server}/cat.png", photos / "a cat.png", f"{server}/none.png"]
-    run("embed", *arguments, "-o", output, "--on-error", "skip", "--bundle", bundle)
-    with np.load(output) as archive:
-        np.testing.assert_allclose(archive["vectors"][0], archive["vectors"][1], atol=1e-6)
-        assert archive["names"][0] == f"{server}/cat.png"
-    labels = ["--labels", "cat,dog", "--bundle", bundle]
-    assert "cannot download" in complaint("classify", f"{server}/none.png", *labels)
-    assert "Not Found" in complaint("classify", f"{server}/none.png", *labels)
-    assert "cannot download" in complaint("classify", "http://127.0.0.1:9/x.png", *labels)
-
-
-def test_an_error_does_not_wait_for_what_is_still_fetched(server: str, bundle: str) -> None:
-    started = time.monotonic()
-    message = complaint(
-        "classify", "none.png", f"{server}/stalled", "--labels", "a,b", "--bundle", bundle
-    )
-    assert "none.png: it does not exist" in message
-    assert time.monotonic() - started < 7
-
-
-def test_a_redirect_cannot_lead_to_a_file(server: str) -> None:
-    with pytest.raises(bareclip.ImageError, match="cannot download"):
-        sources.download(f"{server}/loop")
-
-
-def test_downloads_are_limited(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", 1 << 20)
-    with pytest.raises(bareclip.ImageError, match="it is larger than 1,048,576 bytes"):
-        sources.download(f"{server}/endless")
-    monkeypatch.setattr(sources, "DOWNLOAD_SECONDS", 0.3)
-    with pytest.raises(bareclip.ImageError, match=r"took longer than 0\.3 seconds"):
-        sources.download(f"{server}/trickle")
-
-
 def test_interrupted_is_one_line_and_130(photos: Path, bundle: str) -> None:
     code = (
-        "import bareclip.clip as c, bareclip.cli.main as m\n"
+        "import bareclip.encoders as e, bareclip.cli.main as m\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "c.Clip.embed_images = stop\n"
+        "e.ImageEncoder.stream = stop\n"
         "m.main()"
     )
     command = [sys.executable, "-c", code, "similarity", str(photos / "a cat.png"), "x"]

@@ -1,1 +1,1 @@
-"""The ``bareclip`` command: a file a verb."""
+"""The ``bareclip`` command: one file per verb."""

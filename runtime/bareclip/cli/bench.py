@@ -1,26 +1,26 @@
 """bareclip bench: how fast a bundle answers on this machine."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 
-from ..bundle import DEMO, Bundle
+from ..bundle import Bundle
+from ..bundle.locate import find_bundle
 from ..errors import BareclipError
 from ..measure.speed import WORKS, Case, Report, run
 from .options import json_option
-from .output import print_pairs, print_table
+from .output import note, print_pairs, print_table, say, say_json
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path), default=DEMO)
+@click.argument("bundle", required=False)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Most for one figure.",
+    help="At most, for each figure.",
 )
 @click.option(
     "--plot",
@@ -28,7 +28,7 @@ from .output import print_pairs, print_table
     help="Write curves to a .png file; needs bareclip[plot].",
 )
 @json_option
-def bench(bundle: Path, seconds: float, plot: Path | None, as_json: bool) -> None:
+def bench(bundle: str | None, seconds: float, plot: Path | None, as_json: bool) -> None:
     """Measures BUNDLE here, the demo model where none is given, at every precision it has.
 
     \b
@@ -37,11 +37,11 @@ def bench(bundle: Path, seconds: float, plot: Path | None, as_json: bool) -> Non
     """
     if plot is not None:
         _check_plot(plot)
-    report = run(Bundle.read(bundle), seconds, lambda message: click.echo(message, err=True))
+    report = run(Bundle.read(find_bundle(bundle)), seconds, note)
     if plot is not None:
         _draw(report, plot)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), indent=2))
+        say_json(dataclasses.asdict(report))
         return
     _print(report)
 
@@ -50,7 +50,7 @@ def _print(report: Report) -> None:
     stolen = "unknown" if report.stolen is None else f"{report.stolen:.1%} of the time"
     about = [("bundle", report.bundle), *report.machine.items(), ("stolen by the host", stolen)]
     print_pairs(about)
-    click.echo("\nOne at a time, from a file's bytes or a string to a vector, in milliseconds")
+    say("", "One at a time, from a file's bytes or a string to a vector, in milliseconds")
     rows = [
         [
             case.precision,
@@ -67,9 +67,9 @@ def _print(report: Report) -> None:
     measured = {rate.work for case in report.cases for rate in case.rates}
     for work in (work for work in WORKS if work in measured):
         what = ', "a photo of a ..."' if work == "prompts" else ""
-        click.echo(f"\n{work.capitalize()}{what}: a second through the tower alone, by batch size")
+        say("", f"{work.capitalize()}{what}: a second through the tower alone, by batch size")
         print_table(*_rates(report.cases, work), right=len(_batches(report.cases)))
-    click.echo("\nOn the way of one, in milliseconds")
+    say("", "On the way of one, in milliseconds")
     encodes = [
         (f"encode {what} at {case.precision}, {case.device}", milliseconds)
         for work, what in (("images", "the picture"), ("texts", "the text"))
@@ -124,8 +124,8 @@ def _draw(report: Report, path: Path) -> None:
                 throughput.plot(batches, [r.per_second for r in rates], marker="o", label=label)
                 times = [1000 * rate.batch / rate.per_second for rate in rates]
                 latency.plot(batches, times, marker="o", label=label)
-        latency.set(title=work, ylabel="ms a batch", yscale="log")
-        throughput.set(xlabel="batch size", ylabel=f"{work} a second")
+        latency.set(title=work, ylabel="ms per batch", yscale="log")
+        throughput.set(xlabel="batch size", ylabel=f"{work} per second")
         for pane in (latency, throughput):
             pane.set_xscale("log", base=2)
             pane.set_xticks([*_batches(report.cases)], [*map(str, _batches(report.cases))])

@@ -1,6 +1,5 @@
 """bareclip cache: the towers that are kept for later processes, and clearing them."""
 
-import json
 import time
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import click
 from ..inference.graph_cache import clear, entries
 from ..inference.user_cache import cache_folder
 from .options import json_option
-from .output import print_table
+from .output import print_table, say, say_json
 
 
 @click.command()
@@ -18,8 +17,8 @@ from .output import print_table
 def cache(wanted: bool, as_json: bool) -> None:
     """Shows the towers that are kept so that later processes start sooner.
 
-    They are made when a tower is first loaded, and the longest unused go when there are more
-    than 8 GB. BARECLIP_CACHE names another folder, or turns it off with `off`.
+    One is made when a tower is first loaded; over 8 GB, what was used longest ago goes.
+    BARECLIP_CACHE names another folder, or turns it off with `off`.
 
     \b
     bareclip cache
@@ -34,16 +33,16 @@ def cache(wanted: bool, as_json: bool) -> None:
             for e in found
         ]
         told = {"folder": folder and str(folder), "entries": listed, "freed_bytes": freed}
-        click.echo(json.dumps(told, indent=2))
+        say_json(told)
         return
     if folder is None:
-        click.echo("the cache is off: BARECLIP_CACHE says so")
+        say("the cache is off: BARECLIP_CACHE says so")
         return
     if wanted:
-        click.echo(f"{folder}: removed {len(found)} towers, {freed / 1e6:.0f} MB")
+        say(f"{folder}: removed {len(found)} towers, {freed / 1e6:.0f} MB")
         return
     total = sum(entry.size for entry in found)
-    click.echo(f"{folder}: {len(found)} towers, {total / 1e6:.0f} MB")
+    say(f"{folder}: {len(found)} towers, {total / 1e6:.0f} MB")
     if found:
         rows = [
             [

@@ -1,28 +1,36 @@
 """bareclip classify: which label fits an image."""
 
 import dataclasses
-import json
 
 import click
 
-from ..files import printable
 from ..scoring.zero_shot import Ensemble, ranked
 from ..texts.prompts import templates_argument
-from .options import ModelOptions, bundle_option, json_option, lines_or_list, with_model
-from .output import print_table, with_progress
-from .sources import expand
+from .options import (
+    ModelOptions,
+    bundle_option,
+    exclude_option,
+    json_option,
+    labels_of,
+    with_model,
+)
+from .output import print_table, say_json
+from .sources import check_all_read, embed_sources, expand
+from .standard_input import check_once
 
 
 @click.command()
 @click.argument("images", nargs=-1, required=True)
 @click.option(
-    "--labels", required=True, help='Such as "cat,dog,bird", or a text file with one a line.'
+    "--labels",
+    required=True,
+    help='Such as "cat,dog,bird", or a text file with one per line, or - for standard input.',
 )
 @click.option(
     "--templates",
     default="plain",
     show_default=True,
-    help='plain, five, imagenet, a text file with one a line, or one such as "art of a {}".',
+    help='plain, five, imagenet, a text file with one per line, or one such as "art of a {}".',
 )
 @click.option(
     "--ensemble",
@@ -32,6 +40,7 @@ from .sources import expand
     help="Average a label's vectors over the templates, or its probabilities.",
 )
 @click.option("--top", type=click.IntRange(min=1), help="Print only the most probable labels.")
+@exclude_option
 @json_option
 @bundle_option
 @with_model
@@ -42,34 +51,43 @@ def classify(
     templates: str,
     ensemble: Ensemble,
     top: int | None,
+    exclude: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Zero-shot classification of IMAGES: files, folders or http(s) addresses.
+    """Zero-shot classification: which label fits each of IMAGES, and how surely.
+
+    IMAGES are files, folders or http(s) addresses. Either they or the labels may be - for
+    standard input.
 
     \b
     bareclip classify cat.jpg --labels "cat,dog,bird" --bundle clip-b32
     bareclip classify photos/ --labels labels.txt --templates imagenet --top 3 --bundle clip-b32
     """
-    chosen = templates_argument(templates)
-    sources = expand(images)
+    check_once([*images, labels])
+    names, chosen = labels_of(labels), templates_argument(templates)
+    sources = expand(images, exclude)
     clip = model.load()
-    classifier = clip.classifier(lines_or_list(labels), templates=chosen, ensemble=ensemble)
-    vectors = clip.embed_images(with_progress([source.image for source in sources]))
-    probabilities = classifier.probabilities(vectors)
+    clip.preload()  # both towers at once
+    classifier = clip.classifier(names, templates=chosen, ensemble=ensemble)
+    embedded = embed_sources(clip, sources)
     results = [
-        (source.name, ranked(classifier.labels, row, top))
-        for source, row in zip(sources, probabilities, strict=True)
+        (sources[place].name, ranked(classifier.labels, row, top))
+        for place, row in zip(
+            embedded.kept, classifier.probabilities(embedded.vectors), strict=True
+        )
     ]
     if as_json:
-        found = [
-            {"image": name, "predictions": [dataclasses.asdict(p) for p in predictions]}
+        say_json(
+            [
+                {"image": name, "predictions": [dataclasses.asdict(p) for p in predictions]}
+                for name, predictions in results
+            ]
+        )
+    else:
+        rows = [
+            [name if place == 0 else "", prediction.label, f"{prediction.probability:.1%}"]
             for name, predictions in results
+            for place, prediction in enumerate(predictions)
         ]
-        click.echo(json.dumps(found, indent=2))
-        return
-    rows = [
-        [printable(name) if place == 0 else "", prediction.label, f"{prediction.probability:.1%}"]
-        for name, predictions in results
-        for place, prediction in enumerate(predictions)
-    ]
-    print_table(["image", "label", "probability"], rows)
+        print_table(["image", "label", "probability"], rows)
+    check_all_read(embedded.failures, len(sources))

@@ -11,7 +11,7 @@ from ..clip import Clip, load
 from ..errors import BareclipError
 from ..show.sheet import Cell, Section, contact_sheet
 from ..types import Vectors
-from .output import print_table
+from .output import print_table, say
 
 # Drawings that training did not show, named for what they show.
 PICTURES = DEMO / "pictures"
@@ -47,8 +47,8 @@ def demo(output: Path) -> None:
     _compare(clip, *_chosen(paths, vectors, ("cat", "dog", "cat-and-dog")))
     sections += _search(clip, paths, vectors)
     contact_sheet(sections, columns=4).save(output)
-    click.echo(f"\nThe same as a picture: {output}")
-    click.echo(
+    say("", f"The same as a picture: {output}")
+    say(
         "For photos, use a real model: bareclip export openai/clip-vit-base-patch32 -o clip-b32, "
         "then add --bundle clip-b32"
     )
@@ -62,8 +62,8 @@ def _chosen(
 
 
 def _classify(clip: Clip, paths: list[Path], vectors: Vectors) -> Section:
-    click.echo(f"Zero-shot classification: which of {len(LABELS)} labels fits, and how surely?")
-    click.echo('One prompt, "a photo of a {}", beside five, combined in two ways.\n')
+    say(f"Zero-shot classification: which of {len(LABELS)} labels fits, and how surely?")
+    say('One prompt, "a photo of a {}", beside five, combined in two ways.', "")
     settings = [("plain", "embedding"), ("five", "embedding"), ("five", "probability")]
     answers = []
     for templates, ensemble in settings:
@@ -87,7 +87,7 @@ def _classify(clip: Clip, paths: list[Path], vectors: Vectors) -> Section:
 def _compare(clip: Clip, paths: list[Path], vectors: Vectors) -> None:
     texts = ["a cat", "a dog", "a cat and a dog"]
     cosines = clip.similarity(vectors, clip.embed_texts(texts))
-    click.echo("\nSimilarity: the cosine of a picture and a text.\n")
+    say("", "Similarity: the cosine of a picture and a text.", "")
     rows = [
         [path.name, *(f"{cosine:.3f}" for cosine in row)]
         for path, row in zip(paths, cosines, strict=True)
@@ -96,7 +96,7 @@ def _compare(clip: Clip, paths: list[Path], vectors: Vectors) -> None:
 
 
 def _search(clip: Clip, paths: list[Path], vectors: Vectors) -> list[Section]:
-    click.echo(f"\nSearch: the pictures nearest to a text, of {len(paths)}.\n")
+    say("", f"Search: the pictures nearest to a text, of {len(paths)}.", "")
     sections, rows = [], []
     for query in QUERIES:
         hits = clip.search(vectors, paths, text=query, k=4)

@@ -1,49 +1,88 @@
-"""bareclip index: a folder of photos into a searchable file."""
+"""bareclip index, index-status, index-export and index-import: a folder of photos, searchable."""
 
 import dataclasses
-import json
+import shlex
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from tqdm import tqdm
 
-from ..errors import BareclipError, StoreError
-from ..files import printable
+from ..errors import StoreError
+from ..images.heif import EXTRA, NEEDS_EXTRA
 from ..index import Index
 from ..index.photo_index import IndexStatus
-from ..index.sync import FileFailure, SyncProgress, SyncReport
-from .options import device_option, index_bundle_option, json_option, load_indexed, threads_option
-from .output import print_pairs
+from ..index.sync import SyncProgress, SyncReport
+from .options import (
+    db_argument,
+    device_option,
+    exclude_option,
+    index_bundle_option,
+    json_option,
+    load_indexed,
+    threads_option,
+)
+from .output import print_pairs, say, say_json
+from .sources import note_left_out
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+_vectors_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+def _made_with(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a verb the options that are of an index for good."""
+    for option in (
+        click.option("--exact", is_flag=True, help="For a new index: decode large JPEGs whole."),
+        click.option(
+            "--read",
+            type=click.Choice(["as-seen", "as-stored"]),
+            help="For a new index: as for classify.",
+        ),
+        click.option("--precision", help="For a new index: as for classify."),
+        index_bundle_option,
+    ):
+        verb = option(verb)
+    return verb
+
+
+def _moved(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Names the command that took the place of an option."""
+    if value is not None:
+        verb = f"index-{option.name}"
+        files = shlex.quote(value) if option.name == "status" else f"DB {shlex.quote(value)}"
+        raise click.UsageError(f"bareclip {verb} {files} took the place of {option.opts[0]}.")
+
+
+def _moved_option(name: str) -> Callable[[Verb], Verb]:
+    return click.option(name, hidden=True, expose_value=False, is_eager=True, callback=_moved)
 
 
 @click.command()
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--db", type=click.Path(path_type=Path), help="The index; made where there is none.")
-@click.option("--status", type=click.Path(path_type=Path), help="Describe this index instead.")
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
-    "--export", "target", type=click.Path(path_type=Path), help="Write vectors: .parquet or .npy."
+    "--db",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The index, such as photos.db; made where there is none.",
 )
+@exclude_option
 @click.option(
-    "--import", "source", type=click.Path(path_type=Path), help="Add vectors: .parquet or .npy."
+    "--prune", is_flag=True, help="Forget what is not found, even if FOLDER or a disk is missing."
 )
-@click.option(
-    "--prune", is_flag=True, help="Forget what is not found, though FOLDER or a disk is missing."
-)
-@click.option("--exact", is_flag=True, help="Decode large JPEGs whole; for a new index. Slower.")
-@index_bundle_option
-@click.option("--precision", help="As for classify; for a new index.")
-@click.option("--read", type=click.Choice(["as-seen", "as-stored"]), help="For a new index.")
+@_made_with
 @device_option
 @threads_option
 @json_option
+@_moved_option("--status")
+@_moved_option("--export")
+@_moved_option("--import")
 def index(
-    folder: Path | None,
-    db: Path | None,
-    status: Path | None,
-    target: Path | None,
-    source: Path | None,
+    folder: Path,
+    db: Path,
+    exclude: tuple[str, ...],
     prune: bool,
     exact: bool,
     bundle: str | None,
@@ -57,74 +96,115 @@ def index(
 
     \b
     bareclip index ~/Photos --db photos.db --bundle clip-b32
-    bareclip index ~/Photos --db photos.db
-    bareclip index --status photos.db
-    bareclip index --db photos.db --export vectors.parquet
+    bareclip index ~/Photos --db photos.db --exclude "*.png" --exclude 2019/raw
     """
-    if sum(given is not None for given in (folder, status, target, source)) != 1:
-        raise BareclipError("give one of FOLDER, --status, --export and --import")
-    if status is not None:
-        with Index.open(status) as opened:
-            _show(opened.status(), as_json)
-        return
-    if db is None:
-        raise BareclipError("--db is missing: the file of the index, such as --db photos.db")
-    if target is not None:
-        with Index.open(db) as opened:
-            _count(opened.export_to(target), f"written to {target}", as_json)
-        return
     clip = load_indexed(db, bundle, precision, read, device, threads)
-    with Index.open(db, clip, exact=exact or None) as opened:
-        if source is not None:
-            _count(opened.import_from(source), f"added to {db}", as_json)
-        elif folder is not None:
-            _sync(opened, folder, prune, as_json)
-
-
-def _sync(opened: Index, folder: Path, prune: bool, as_json: bool) -> None:
-    # Pillow warns of odd files, a line each; what matters of that is in the status.
+    # Pillow warns of odd files, line by line; what matters of that is in the status.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    with tqdm(unit="photo", disable=None, leave=False) as bar:
+    with (
+        Index.open(db, clip, exact=exact or None) as opened,
+        tqdm(unit="photo", disable=None, leave=False) as bar,
+    ):
 
         def show(progress: SyncProgress) -> None:
             bar.total = progress.total
             bar.set_postfix(failed=progress.failed, refresh=False)
             bar.update(progress.done - bar.n)
 
-        report = opened.sync(folder, prune=prune, report=show)
+        report = opened.sync(folder, prune=prune, report=show, exclude=exclude)
+        failures = opened.status().failures
+    note_left_out(report.left_out, exclude)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), indent=2))
+        say_json(dataclasses.asdict(report))
     else:
-        _print_report(report, opened.path)
+        _print_report(report, db)
+        heic = sum(failure.reason == NEEDS_EXTRA for failure in failures)
+        if heic:
+            say(f"{heic} are HEIC pictures: pip install '{EXTRA}', and run this again")
     if report.unreadable:
         first = report.unreadable[0]
         raise StoreError(
-            f"{len(report.unreadable)} folders could not be read, first {printable(first.path)}: "
+            f"{len(report.unreadable)} folders could not be read, first {first.path}: "
             f"{first.reason}; what was known of them is kept, the rest is indexed"
         )
 
 
-def _print_report(report: SyncReport, path: Path) -> None:
+@click.command()
+@db_argument
+@json_option
+def index_status(db: Path, as_json: bool) -> None:
+    """Says what DB, an index, holds: counts, its model, and which files failed, and why.
+
+    \b
+    bareclip index-status photos.db
+    """
+    with Index.open(db) as opened:
+        status = opened.status()
+    if as_json:
+        described: dict[str, Any] = dataclasses.asdict(status)
+        say_json(described | {"path": str(status.path)})
+    else:
+        _print_status(status)
+
+
+@click.command()
+@db_argument
+@_vectors_argument
+@json_option
+def index_export(db: Path, file: Path, as_json: bool) -> None:
+    """Writes the vectors of DB, an index, to FILE, a .parquet or a .npy, for other systems.
+
+    \b
+    bareclip index-export photos.db vectors.parquet
+    """
+    with Index.open(db) as opened:
+        count = opened.export_to(file)
+    say_json({"vectors": count}) if as_json else say(f"{count} vectors written to {file}")
+
+
+@click.command()
+@db_argument
+@_vectors_argument
+@_made_with
+@json_option
+def index_import(
+    db: Path,
+    file: Path,
+    bundle: str | None,
+    precision: str | None,
+    read: str | None,
+    exact: bool,
+    as_json: bool,
+) -> None:
+    """Adds the vectors of FILE, as index-export writes them, to DB, which is made if need be.
+
+    \b
+    bareclip index-import photos.db vectors.parquet
+    bareclip index-import new.db vectors.npy --bundle clip-b32
+    """
+    clip = load_indexed(db, bundle, precision, read, "auto", None)
+    with Index.open(db, clip, exact=exact or None) as opened:
+        count = opened.import_from(file)
+    say_json({"vectors": count}) if as_json else say(f"{count} vectors added to {db}")
+
+
+def _print_report(report: SyncReport, db: Path) -> None:
     counts = [
         f"{count} {name}"
         for name in ("added", "changed", "renamed", "removed", "unchanged")
         if (count := getattr(report, name)) or name in ("added", "unchanged")
     ]
-    click.echo(", ".join(counts))
+    say(", ".join(counts))
     if report.kept:
-        click.echo(
+        say(
             f"{report.kept} not found but kept: what they lay on may be away; "
             "to forget them: --prune"
         )
     if report.failures:
-        click.echo(f"{len(report.failures)} failed; see: bareclip index --status {path}")
+        say(f"{len(report.failures)} failed; see: bareclip index-status {db}")
 
 
-def _show(status: IndexStatus, as_json: bool) -> None:
-    if as_json:
-        described: dict[str, Any] = dataclasses.asdict(status)
-        click.echo(json.dumps(described | {"path": str(status.path)}, indent=2))
-        return
+def _print_status(status: IndexStatus) -> None:
     made_by = status.made_by
     print_pairs(
         [
@@ -139,12 +219,4 @@ def _show(status: IndexStatus, as_json: bool) -> None:
         ]
     )
     for failure in status.failures:
-        click.echo(_line(failure))
-
-
-def _line(failure: FileFailure) -> str:
-    return f"  {printable(failure.path)}: {printable(failure.reason)}"
-
-
-def _count(count: int, what: str, as_json: bool) -> None:
-    click.echo(json.dumps({"vectors": count}) if as_json else f"{count} vectors {what}")
+        say(f"  {failure.path}: {failure.reason}")

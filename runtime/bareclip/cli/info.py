@@ -1,26 +1,25 @@
 """bareclip info: what a bundle holds, or what is installed here."""
 
 import dataclasses
-import json
 import platform
-from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__
 from ..bundle import Bundle
+from ..bundle.locate import find_bundle
 from ..errors import BundleError, DeviceError
 from ..inference.installation import Installation, installation, package_version
 from ..inference.threads import default_threads
 from .options import json_option
-from .output import print_pairs, print_table
+from .output import print_pairs, print_table, say, say_json
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False)
 @json_option
-def info(bundle: Path | None, as_json: bool) -> None:
+def info(bundle: str | None, as_json: bool) -> None:
     """Describes BUNDLE and checks its files; without it, this installation.
 
     \b
@@ -29,11 +28,11 @@ def info(bundle: Path | None, as_json: bool) -> None:
     """
     if bundle is None:
         facts = _installation()
-        click.echo(json.dumps(facts, indent=2)) if as_json else _print_facts(facts)
+        say_json(facts) if as_json else _print_facts(facts)
         return
-    described = _describe(Bundle.read(bundle))
+    described = _describe(Bundle.read(find_bundle(bundle)))
     if as_json:
-        click.echo(json.dumps(described, indent=2))
+        say_json(described)
     else:
         _print_bundle(described)
     if described["damaged"]:
@@ -45,7 +44,7 @@ def info(bundle: Path | None, as_json: bool) -> None:
 
 def _print_bundle(described: dict[str, Any]) -> None:
     _print_facts({name: v for name, v in described.items() if name not in ("towers", "damaged")})
-    click.echo()
+    say()
     print_table(
         ["precision", "tower", "checked against", "found", "MB"],
         [

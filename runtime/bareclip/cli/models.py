@@ -1,13 +1,12 @@
 """bareclip models: well-known models, and the command that gets each."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 
 import click
 
 from .options import json_option
-from .output import print_table
+from .output import print_table, say, say_json
 
 # "ImageNet 1k" and "params (M)" of docs/openclip_results.csv in github.com/mlfoundations/open_clip,
 # commit f862f86, where all of these were measured alike.
@@ -20,9 +19,9 @@ class KnownModel:
 
     Attributes:
         parameters: In millions, of both towers.
-        image: Pixels a side.
+        image: Pixels per side.
         width: Of a vector.
-        context: Tokens a text.
+        context: Tokens per text.
         license: As its model card was seen to state it; None where it was not looked at.
         imagenet: Zero-shot top-1 in percent, by ``SOURCE``.
     """
@@ -97,7 +96,7 @@ def models(as_json: bool) -> None:
     """
     if as_json:
         facts = [dataclasses.asdict(model) | {"command": model.command} for model in KNOWN]
-        click.echo(json.dumps({"imagenet_source": SOURCE, "models": facts}, indent=2))
+        say_json({"imagenet_source": SOURCE, "models": facts})
         return
     header = ["name", "family", "licence", "M", "pixels", "width", "tokens", "ImageNet"]
     rows = [
@@ -110,5 +109,5 @@ def models(as_json: bool) -> None:
         for model in KNOWN
     ]
     print_table(header, rows, right=5)
-    click.echo(f"\nM is millions of parameters, ImageNet zero-shot top-1 by {SOURCE}.")
-    click.echo(f"Get one with: {KNOWN[0].command}")
+    say("", f"M is millions of parameters, ImageNet zero-shot top-1 by {SOURCE}.")
+    say(f"Get one with: {KNOWN[0].command}")

@@ -7,14 +7,18 @@ from typing import Any
 
 import click
 
+from ..bundle import TOWERS
 from ..clip import Clip, load
 from ..errors import BareclipError, DeviceError
-from ..files import read_lines
+from ..images.folders import EXCLUDED
 from ..images.pixels import Reading
 from ..index import Index
+from ..types import short
+from .output import complain
+from .standard_input import DASH, lines_of, typed
 
 DEMO_NOTICE = (
-    "bareclip: this is the demo model, which knows drawn emoji and shapes and no photos; "
+    "this is the demo model, which knows drawn emoji and shapes and no photos; "
     "for a real one: bareclip export openai/clip-vit-base-patch32 -o clip-b32, "
     "then --bundle clip-b32"
 )
@@ -37,11 +41,13 @@ class ModelOptions:
         self._device, self._threads, self._cache = device, threads, cache
         self._reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
 
-    def load(self) -> Clip:
+    def load(self, *towers: str) -> Clip:
+        """The model; with towers named, those alone."""
         if self._bundle is None:
-            click.echo(DEMO_NOTICE, err=True)
+            complain(DEMO_NOTICE)
         return load(
             self._bundle,
+            towers=towers or TOWERS,
             precision=self._precision,
             device=self._device,
             threads=self._threads,
@@ -61,7 +67,7 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or cuda:N,M."
 )
 threads_option = click.option(
-    "--threads", type=int, help="Default: the cores and quota this process has."
+    "--threads", type=int, help="Default: as many as this process has cores, or its quota of them."
 )
 
 
@@ -72,7 +78,7 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         "--precision",
         default="auto",
         show_default=True,
-        help="One the bundle has, such as int8; or one a tower: vision=int8,text=fp32.",
+        help="One the bundle has, such as int8; or one per tower: vision=int8,text=fp32.",
     )
     @device_option
     @threads_option
@@ -81,9 +87,14 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["as-seen", "as-stored"]),
         default="as-seen",
         show_default=True,
-        help="Apply orientation and transparency as a viewer does, or as the reference does not.",
+        help="Pictures as a viewer shows them, turned upright and over white; or as the reference "
+        "processors read them.",
     )
-    @click.option("--cache/--no-cache", default=True, help="Of prepared towers: bareclip cache.")
+    @click.option(
+        "--cache/--no-cache",
+        default=True,
+        help="Keep large towers, to start sooner: see bareclip cache.",
+    )
     def wrapped(
         bundle: str | None,
         precision: str,
@@ -143,24 +154,55 @@ bundle_option = click.option(
     "--bundle", help="Folder that `bareclip export` made. Default: the demo model."
 )
 index_bundle_option = click.option(
-    "--bundle", help="Folder that `bareclip export` made. Default: the one DB was made with."
+    "--bundle", help="Folder that `bareclip export` made. Default: the one the index was made with."
 )
+db_argument = click.argument("db", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def lines_or_list(value: str) -> list[str]:
-    """Items of ``--labels``: the lines of a file, or what commas separate.
+def exclude_option(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a verb a parameter ``exclude``: patterns of what is left out of folders."""
+
+    def remember(ctx: click.Context, _: click.Parameter, hidden: bool) -> None:
+        ctx.meta["bareclip.hidden"] = hidden
+
+    def complete(
+        ctx: click.Context, _: click.Parameter, patterns: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        return patterns if ctx.meta["bareclip.hidden"] else (*EXCLUDED, *patterns)
+
+    exclude = click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        callback=complete,
+        help="Leave out of folders the files and folders of such names or paths, as *.png or "
+        "2019/raw. May be given several times.",
+    )
+    hidden = click.option(
+        "--hidden",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=remember,
+        help="Do not leave out @eaDir and names that begin with a dot.",
+    )
+    return exclude(hidden(verb))
+
+
+def labels_of(value: str) -> list[str]:
+    """Labels as ``--labels`` has them: the lines of a file, or what commas separate.
 
     Raises:
         BareclipError: It looks like a file, and there is none of that name.
     """
     # Not Path.is_file(), which raises where a list is too long to be a name.
-    if os.path.isfile(value):  # noqa: PTH113
-        return read_lines(Path(value))
-    items = [item.strip() for item in value.split(",") if item.strip()]
+    if value == DASH or os.path.isfile(value):  # noqa: PTH113
+        return lines_of(value)
+    items = [item.strip() for item in typed(value).split(",") if item.strip()]
     if len(items) == 1 and (items[0].lower().endswith(".txt") or os.sep in items[0]):
         raise BareclipError(
-            f"there is no file {items[0]}; --labels wants a file of a label a line, or labels "
-            "with commas between them"
+            f"there is no file {short(items[0])}; --labels wants a file with one label per line, "
+            "or labels with commas between them"
         )
     return items

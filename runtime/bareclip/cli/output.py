@@ -1,52 +1,93 @@
-"""Tables, progress and complaints, for people."""
+"""What people read: lines, tables, JSON, progress, complaints. No verb writes past this.
 
+Names, labels, bundles, databases and servers hold whatever their makers put there, so a line
+goes through ``printable`` first; and what the output's encoding has not is replaced, since a
+file's name must not end a run.
+"""
+
+import json
+import logging
+import sys
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 from tqdm import tqdm
 
 from ..bundle import Bundle, Fidelity
-from ..types import Failure
+from ..files import printable
 
 Item = TypeVar("Item")
+
+# Characters of a complaint, whatever it quotes.
+_LONGEST = 1500
+
+
+def say(*lines: str) -> None:
+    """Prints lines on stdout."""
+    for line in lines:
+        click.echo(_shown(line, sys.stdout))
+
+
+def say_json(data: Any) -> None:
+    """Prints JSON on stdout, in ASCII."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def note(line: str) -> None:
+    """Prints a line on stderr, above a progress bar where there is one."""
+    with tqdm.external_write_mode(file=sys.stderr, nolock=True):
+        click.echo(_shown(line, sys.stderr), err=True)
+
+
+def complain(message: str) -> None:
+    """Prints on stderr, in one line, what is wrong."""
+    line = " ".join(message.split())
+    if len(line) > _LONGEST:
+        # What to do next comes last.
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    note(f"bareclip: {line}")
+
+
+class Notes(logging.Handler):
+    """Log records as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: int = 1) -> None:
     """Prints columns as wide as their widest cell; the last ``right`` are right-aligned."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    shown = [[printable(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     left = len(header) - right
-    for row in (header, ["-" * width for width in widths], *rows):
+    for row in (shown[0], ["-" * width for width in widths], *shown[1:]):
         cells = [
             cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Prints names and values, a pair a line."""
+    """Prints names and values, a pair per line."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        click.echo(f"{name.ljust(width)}  {value}")
+        say(f"{name.ljust(width)}  {value}")
 
 
-def with_progress(images: Sequence[Item]) -> Iterable[Item]:
-    """The images, and a progress bar on stderr where that is a terminal."""
-    bar: Iterable[Item] = tqdm(images, unit="image", disable=None, leave=False)
+def with_progress(
+    items: Iterable[Item], total: int | None = None, unit: str = "image"
+) -> Iterable[Item]:
+    """The items, and on stderr, where that is a terminal, a bar of how many were taken."""
+    bar: Iterable[Item] = tqdm(items, total=total, unit=unit, disable=None, leave=False)
     return bar
-
-
-def print_skipped(failures: Sequence[Failure]) -> None:
-    """Names on stderr what could not be read, a line each."""
-    for failure in failures:
-        click.echo(f"skipped: {failure.reason}", err=True)
 
 
 def print_fidelity(bundle: Bundle, precision: str, fidelity: Fidelity) -> None:
     """What a precision was found to be against fp32."""
     forced = "; kept by force, under its floor" if fidelity.forced else ""
-    click.echo(f"{precision} against fp32 on {fidelity.data}{forced}")
+    say(f"{precision} against fp32 on {fidelity.data}{forced}")
     header = ["tower", "how", "MB", "mean cosine", "1 %", "least", "in a batch", "speed"]
     rows = [
         [
@@ -65,4 +106,9 @@ def print_fidelity(bundle: Bundle, precision: str, fidelity: Fidelity) -> None:
     change = fidelity.recall1_change
     recall = "" if change is None else f", recall@1 changed by {change:+.1f} points"
     if (agreement := fidelity.top1_agreement) is not None:
-        click.echo(f"nearest text the same for {agreement:.1%} of images{recall}")
+        say(f"nearest text the same for {agreement:.1%} of images{recall}")
+
+
+def _shown(line: str, stream: TextIO) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return printable(line).encode(encoding, "replace").decode(encoding)

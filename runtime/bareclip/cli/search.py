@@ -1,25 +1,32 @@
 """bareclip search: photos of an index, by text or picture."""
 
-import json
 from pathlib import Path
 
 import click
 
 from ..errors import BareclipError
-from ..files import printable, read_lines, replacing
+from ..files import replacing
 from ..index import Index
 from ..index.query import Query
 from ..show.page import Answer, page, sheet
-from .options import device_option, index_bundle_option, json_option, load_indexed, threads_option
-from .output import print_table
+from .options import (
+    db_argument,
+    device_option,
+    index_bundle_option,
+    json_option,
+    load_indexed,
+    threads_option,
+)
+from .output import print_table, say, say_json
 from .sources import expand
+from .standard_input import check_once, lines_of, with_lines
 
 
 @click.command()
-@click.argument("db", type=click.Path(path_type=Path))
+@db_argument
 @click.argument("texts", nargs=-1)
-@click.option("--image", "images", multiple=True, help="A file or an http(s) address.")
-@click.option("--queries", type=click.Path(path_type=Path), help="A text file with a text a line.")
+@click.option("--image", "images", multiple=True, help="A file, an http(s) address, or -.")
+@click.option("--queries", metavar="FILE", help="A text file with one text per line, or -.")
 @click.option(
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many at most."
 )
@@ -38,7 +45,7 @@ def search(
     db: Path,
     texts: tuple[str, ...],
     images: tuple[str, ...],
-    queries: Path | None,
+    queries: str | None,
     k: int,
     under: str | None,
     min_similarity: float | None,
@@ -52,18 +59,21 @@ def search(
 ) -> None:
     """Finds the photos of DB, an index, that are most similar to TEXTS or pictures.
 
+    One of TEXTS, --queries and --image may be - for standard input: texts, one per line, or a
+    picture.
+
     \b
     bareclip search photos.db "a sunset over the ocean" -k 9 --sheet result.png
     bareclip search photos.db --image beach.jpg --json
     """
     _check_output(sheet_path, ".png")
     _check_output(page_path, ".html")
-    named = [(text, text) for text in texts]
-    named += [(text, text) for text in (read_lines(queries) if queries else ())]
-    asked: list[tuple[str, Query]] = [*named]
+    check_once([*texts, queries, *images])
+    named = with_lines(texts) + (lines_of(queries) if queries else [])
+    asked: list[tuple[str, Query]] = [(text, text) for text in named]
     asked += [(source.name, source.image) for image in images for source in expand([image])]
     if not asked:
-        raise BareclipError('nothing to search for: give a "text", --image or --queries')
+        raise click.UsageError('nothing to search for: give a "text", --image or --queries.')
     Index.open(db).close()  # with a model it would be made where there is none
     clip = load_indexed(db, bundle, None, None, device, threads)
     with Index.open(db, clip) as index:
@@ -91,26 +101,27 @@ def _check_output(path: Path | None, ending: str) -> None:
 
 def _print(answers: list[Answer], as_json: bool) -> None:
     if as_json:
-        found = [
-            {
-                "query": answer.query,
-                "hits": [
-                    {"item": hit.item, "similarity": hit.similarity, "metadata": hit.metadata}
-                    for hit in answer.hits
-                ],
-            }
-            for answer in answers
-        ]
-        click.echo(json.dumps(found, indent=2))
+        say_json(
+            [
+                {
+                    "query": answer.query,
+                    "hits": [
+                        {"item": hit.item, "similarity": hit.similarity, "metadata": hit.metadata}
+                        for hit in answer.hits
+                    ],
+                }
+                for answer in answers
+            ]
+        )
         return
     for number, answer in enumerate(answers):
         if len(answers) > 1:
-            click.echo(("\n" if number else "") + printable(answer.query))
+            say(*[""] * (number > 0), answer.query)
         if not answer.hits:
-            click.echo("nothing found")
+            say("nothing found")
             continue
         rows = [
-            [str(rank), f"{hit.similarity:.3f}", printable(hit.item)]
+            [str(rank), f"{hit.similarity:.3f}", hit.item]
             for rank, hit in enumerate(answer.hits, start=1)
         ]
         print_table(["rank", "similarity", "item"], rows, right=0)

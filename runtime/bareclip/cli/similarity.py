@@ -1,36 +1,49 @@
-"""bareclip similarity: how alike an image and texts are."""
-
-import json
+"""bareclip similarity: how alike images and texts are."""
 
 import click
 
-from ..errors import ImageError
-from .options import ModelOptions, bundle_option, json_option, with_model
-from .output import print_table
-from .sources import expand
+from .options import ModelOptions, bundle_option, exclude_option, json_option, with_model
+from .output import print_table, say_json
+from .sources import check_all_read, embed_sources, expand
+from .standard_input import check_once, with_lines
 
 
 @click.command()
 @click.argument("image")
 @click.argument("texts", nargs=-1, required=True)
+@exclude_option
 @json_option
 @bundle_option
 @with_model
-def similarity(model: ModelOptions, image: str, texts: tuple[str, ...], as_json: bool) -> None:
-    """Cosine similarity of IMAGE, a file or an http(s) address, with each of TEXTS.
+def similarity(
+    model: ModelOptions, image: str, texts: tuple[str, ...], exclude: tuple[str, ...], as_json: bool
+) -> None:
+    """Cosine similarity of IMAGE with each of TEXTS.
+
+    IMAGE is a file, an http(s) address, or a folder of images, each of which is compared. One
+    argument may be -: a picture, or texts, one per line, on standard input.
 
     \b
     bareclip similarity photo.jpg "a happy golden retriever" --bundle clip-b32
+    bareclip similarity photos/ "a cat" "a dog" --json --bundle clip-b32
     """
-    source, *others = expand([image])
-    if others:
-        raise ImageError(f"{image} is a folder of {len(others) + 1} images; give one of them")
+    check_once([image, *texts])
+    wanted = with_lines(texts)
+    sources = expand([image], exclude)
     clip = model.load()
-    vector = clip.embed_images([source.image])
-    cosines = clip.similarity(vector, clip.embed_texts(texts))[0]
-    pairs = [(text, float(cosine)) for text, cosine in zip(texts, cosines, strict=True)]
+    clip.preload()  # both towers at once
+    embedded = embed_sources(clip, sources)
+    cosines = clip.similarity(embedded.vectors, clip.embed_texts(wanted))
+    rows = [
+        (sources[place].name, text, float(cosine))
+        for place, row in zip(embedded.kept, cosines, strict=True)
+        for text, cosine in zip(wanted, row, strict=True)
+    ]
     if as_json:
-        found = [{"image": image, "text": text, "similarity": cosine} for text, cosine in pairs]
-        click.echo(json.dumps(found, indent=2))
+        say_json([{"image": name, "text": text, "similarity": value} for name, text, value in rows])
+    elif len(sources) == 1:
+        print_table(["text", "similarity"], [[text, f"{value:.4f}"] for _, text, value in rows])
     else:
-        print_table(["text", "similarity"], [[text, f"{cosine:.4f}"] for text, cosine in pairs])
+        header = ["image", "text", "similarity"]
+        print_table(header, [[name, text, f"{value:.4f}"] for name, text, value in rows])
+    check_all_read(embedded.failures, len(sources))

@@ -1,19 +1,20 @@
-"""Images named on the command line: files, folders, and http(s) addresses."""
+"""Images of the command line, and their vectors: files, folders, addresses, standard input."""
 
-import queue
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..errors import ImageError
-from ..images.inputs import Fetched, image_files
+import numpy as np
 
-MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
-DOWNLOAD_SECONDS = 30
+from ..clip import Clip
+from ..errors import ImageError
+from ..images.folders import EXCLUDED, list_images
+from ..images.inputs import Fetched
+from ..types import Failure, PartialEmbeddings
+from .download import download, is_address, shown_address
+from .output import note, with_progress
+from .standard_input import DASH, NAME, read_bytes
 
 
 @dataclass(frozen=True)
@@ -24,71 +25,86 @@ class Source:
     image: Path | Fetched
 
 
-def expand(arguments: Iterable[str]) -> list[Source]:
+def expand(arguments: Iterable[str], exclude: tuple[str, ...] = EXCLUDED) -> list[Source]:
     """Each file and address as itself, each folder as the images under it, sorted.
 
+    Args:
+        arguments: As given; ``-`` is a picture on standard input.
+        exclude: Patterns of what is left out of folders; how many is said on stderr.
+
     Raises:
-        ImageError: A folder without images.
+        ImageError: A folder without images, or nothing on standard input.
     """
     sources: list[Source] = []
+    left_out = 0
     for argument in arguments:
-        if argument.lower().startswith(("http://", "https://")):
-            sources.append(Source(argument, Fetched(argument, partial(download, argument))))
+        if argument == DASH:
+            data = read_bytes()
+            if not data:
+                raise ImageError("standard input is empty; - wants a picture on it")
+            sources.append(Source(argument, Fetched(NAME, partial(bytes, data))))
+        elif is_address(argument):
+            name = shown_address(argument)
+            sources.append(Source(name, Fetched(name, partial(download, argument))))
         elif Path(argument).is_dir():
-            found = image_files(Path(argument))
-            if not found:
-                raise ImageError(f"folder {argument} holds no image files")
-            sources += [Source(str(path), path) for path in found]
+            found = list_images(Path(argument), exclude)
+            left_out += found.left_out
+            if not found.files:
+                others = f", besides {found.left_out} left out by name" if found.left_out else ""
+                raise ImageError(f"folder {argument} holds no image files{others}")
+            sources += [Source(str(path), path) for path in found.files]
         else:
             sources.append(Source(argument, Path(argument)))
+    note_left_out(left_out, exclude)
     return sources
 
 
-def download(address: str) -> bytes:
-    """Fetches a picture, within a limit of time, from connecting to the last byte, and of size.
+def note_left_out(count: int, exclude: Sequence[str]) -> None:
+    """Says how many pictures and folders were left out, unless none was."""
+    if count:
+        what = "picture or folder" if count == 1 else "pictures and folders"
+        note(f"left out: {count} {what} named {', '.join(exclude)} (see --exclude and --hidden)")
+
+
+def embed_sources(
+    clip: Clip, sources: Sequence[Source], *, stop: bool = False
+) -> PartialEmbeddings:
+    """Embeds what can be read, and names on stderr what cannot, one per line.
+
+    Args:
+        clip: The model.
+        sources: At least one.
+        stop: End at the first that cannot be read.
 
     Raises:
-        ImageError: It cannot be had, or is beyond a limit.
+        ImageError: None can be read, or with ``stop`` one cannot.
     """
-    answer: queue.Queue[bytes | Exception] = queue.Queue()
-    # In a thread that can be left behind: a server that sends a byte now and then resets
-    # every timeout of a socket.
-    threading.Thread(target=_download, args=(address, answer), daemon=True).start()
-    try:
-        found = answer.get(timeout=DOWNLOAD_SECONDS)
-    except queue.Empty:
-        raise ImageError(f"{address} took longer than {DOWNLOAD_SECONDS} seconds") from None
-    if isinstance(found, bytes):
-        return found
-    reason = getattr(found, "reason", None) or found
-    raise ImageError(f"cannot download {address}: {reason}") from found
+    vectors = np.empty((len(sources), clip.images.width), np.float32)
+    kept: list[int] = []
+    failures: list[Failure] = []
+    found = clip.images.stream(source.image for source in sources)
+    for place, vector in enumerate(with_progress(found, len(sources))):
+        if not isinstance(vector, Failure):
+            vectors[len(kept)] = vector
+            kept.append(place)
+        elif stop or len(sources) == 1:
+            raise ImageError(vector.reason)
+        else:
+            failures.append(vector)
+            note(f"skipped: {vector.reason}")
+    if not kept:
+        raise ImageError(f"none of the {len(sources)} images can be read")
+    return PartialEmbeddings(vectors[: len(kept)], kept, failures)
 
 
-def _download(address: str, answer: "queue.Queue[bytes | Exception]") -> None:
-    try:
-        request = urllib.request.Request(address, headers={"User-Agent": "bareclip"})
-        with _web_only().open(request, timeout=DOWNLOAD_SECONDS) as response:
-            data: bytes = response.read(MAX_DOWNLOAD_BYTES + 1)
-        if len(data) > MAX_DOWNLOAD_BYTES:
-            raise ValueError(f"it is larger than {MAX_DOWNLOAD_BYTES:,} bytes")
-        answer.put(data)
-    except Exception as error:  # whatever it is, the waiting thread must hear of it
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it is the response, with its connection
-        answer.put(error)
+def check_all_read(failures: Sequence[Failure], total: int) -> None:
+    """Ends a verb that went on without some images, when it has answered for the others.
 
-
-def _web_only() -> urllib.request.OpenerDirector:
-    """An opener that a redirect cannot lead to a local file or to FTP."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
+    Raises:
+        ImageError: There are some.
+    """
+    if failures:
+        raise ImageError(
+            f"{len(failures)} of {total} images could not be read, and are named above; "
+            f"the answers are of the other {total - len(failures)}"
+        )

@@ -1,25 +1,25 @@
 """bareclip verify: how near a bundle's precisions come to its fp32, here and now."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 
 from ..bundle import Bundle
+from ..bundle.locate import find_bundle
 from ..errors import BareclipError, BundleError
-from ..images.inputs import image_files
+from ..images.folders import image_files
 from ..measure.captions import read_pairs
 from ..measure.fidelity import BASE, compare, make_corpus, shortfalls
 from .options import json_option
-from .output import print_fidelity
+from .output import print_fidelity, say, say_json
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle")
 @click.argument("data", required=False, type=click.Path(path_type=Path, exists=True))
 @json_option
-def verify(bundle: Path, data: Path | None, as_json: bool) -> None:
+def verify(bundle: str, data: Path | None, as_json: bool) -> None:
     """Checks BUNDLE's files, and measures its other precisions against its fp32 on DATA.
 
     DATA is a folder of photos, or a .jsonl file of images with captions as `evaluate` takes
@@ -29,7 +29,7 @@ def verify(bundle: Path, data: Path | None, as_json: bool) -> None:
     bareclip verify clip-b32 photos/
     bareclip verify clip-b32 captions.jsonl --json
     """
-    checked = Bundle.read(bundle)
+    checked = Bundle.read(find_bundle(bundle))
     damaged = checked.damage()
     if damaged:
         raise BundleError(
@@ -51,9 +51,9 @@ def verify(bundle: Path, data: Path | None, as_json: bool) -> None:
     found = {name: compare(checked, name, corpus) for name in others} if corpus else {}
     if as_json:
         reports = {name: dataclasses.asdict(report) for name, report in found.items()}
-        click.echo(json.dumps({"bundle": str(bundle), "fidelity": reports}, indent=2))
+        say_json({"bundle": bundle, "fidelity": reports})
     elif not found:
-        click.echo(f"{bundle}: its files are whole, and {BASE} is all it has")
+        say(f"{bundle}: its files are whole, and {BASE} is all it has")
     for name, report in found.items():
         if not as_json:
             print_fidelity(checked, name, report)

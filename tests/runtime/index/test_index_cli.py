@@ -31,17 +31,17 @@ def test_the_first_run_and_the_next(photos: Path, bundles: dict[str, Path], tmp_
     (photos / "broken.jpg").write_bytes(b"x")
     first = run("index", photos, "--db", db, "--bundle", bundles["tiny"])
     assert first.stdout.splitlines() == [
-        "12 added, 0 unchanged", f"1 failed; see: bareclip index --status {db}",
+        "12 added, 0 unchanged", f"1 failed; see: bareclip index-status {db}",
     ]  # fmt: skip
     (photos / "00.jpg").rename(photos / "first.jpg")
     # The model is remembered.
     assert run("index", photos, "--db", db).stdout == "0 added, 1 renamed, 12 unchanged\n"
     found = json.loads(run("index", photos, "--db", db, "--json").stdout)
     assert (found["added"], found["unchanged"], found["failures"]) == (0, 13, [])
-    status = run("index", "--status", db).stdout
+    status = run("index-status", db).stdout
     assert "tiny, fp32, 20 wide" in status
     assert f"{photos}/broken.jpg: it is in no image format" in status
-    described = json.loads(run("index", "--status", db, "--json").stdout)
+    described = json.loads(run("index-status", db, "--json").stdout)
     assert (described["photos"], len(described["failures"])) == (12, 1)
     assert described["made_by"]["model"] == "tiny"
     assert described["bundle"] == str(bundles["tiny"])
@@ -61,6 +61,21 @@ def test_search_answers_as_the_api_does(db: Path, photos: Path, clip: bareclip.C
     table = run("search", db, "--image", photos / "00.jpg", "-k", "3").stdout.splitlines()
     assert table[0].split() == ["rank", "similarity", "item"]
     assert [line.split()[-1] for line in table[2:]] == [hit.item for hit in by_image]
+
+
+def test_a_text_is_answered_without_the_vision_tower(
+    db: Path, photos: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    wanted = run("search", db, "a red circle", "a cat", "--json").stdout
+    bundle = Path(shutil.copytree(bundles["tiny"], tmp_path / "tiny"))
+    for file in (bundle / "fp32").glob("vision*"):
+        file.write_bytes(b"x" * file.stat().st_size)
+    options = ["--bundle", bundle]
+    assert run("search", db, "a red circle", "a cat", "--json", *options).stdout == wanted
+    said = run("-v", "search", db, "a cat", *options).stderr
+    assert said.count("loaded the") == said.count("loaded the text tower") == 1
+    # The test would notice.
+    assert "vision.onnx" in complaint("search", db, "--image", photos / "00.jpg", *options)
 
 
 def test_filters_queries_and_pictures_of_the_answer(db: Path, photos: Path, tmp_path: Path) -> None:
@@ -85,8 +100,8 @@ def test_export_and_import(db: Path, bundles: dict[str, Path], tmp_path: Path, e
     if ending == "parquet":
         pytest.importorskip("pyarrow", reason="needs bareclip[parquet]")
     path, second = tmp_path / f"v.{ending}", tmp_path / "second.db"
-    assert run("index", "--db", db, "--export", path).stdout == f"12 vectors written to {path}\n"
-    added = run("index", "--db", second, "--import", path, "--bundle", bundles["tiny"], "--json")
+    assert run("index-export", db, path).stdout == f"12 vectors written to {path}\n"
+    added = run("index-import", second, path, "--bundle", bundles["tiny"], "--json")
     assert json.loads(added.stdout) == {"vectors": 12}
     hits = [
         json.loads(run("search", which, "a cat", "--json").stdout)[0]["hits"]
@@ -101,7 +116,7 @@ def test_options_make_the_index_what_it_stays(
     db = tmp_path / "photos.db"
     options = ["--read", "as-stored", "--exact", "--precision", "fp32", "--threads", "1"]
     run("index", photos, "--db", db, "--bundle", bundles["tiny"], *options)
-    made_by = json.loads(run("index", "--status", db, "--json").stdout)["made_by"]
+    made_by = json.loads(run("index-status", db, "--json").stdout)["made_by"]
     assert (made_by["reading"], made_by["decoding"]) == ("as_stored", "exact")
     assert run("index", photos, "--db", db).stdout == "0 added, 12 unchanged\n"
     run("search", db, "a cat", "--bundle", bundles["tiny"])
@@ -141,10 +156,13 @@ def test_errors_are_one_line(
     assert not (tmp_path / "new.db").exists()
     assert "there is no index at" in complaint("search", tmp_path / "new.db", "x", *bundle)
     assert not (tmp_path / "new.db").exists()
-    assert "there is no index at" in complaint("index", "--status", tmp_path / "new.db")
-    assert "give one of FOLDER, --status, --export and --import" in complaint("index", "--db", db)
-    assert "--db is missing" in complaint("index", photos, *bundle)
-    assert "nothing to search for" in complaint("search", db)
+    assert "there is no index at" in complaint("index-status", tmp_path / "new.db")
+    for option, command in (
+        ("--status", f"bareclip index-status {db} took the place of --status"),
+        ("--export", f"bareclip index-export DB {db} took the place of --export"),
+        ("--import", f"bareclip index-import DB {db} took the place of --import"),
+    ):
+        assert command in complaint("index", option, db, code=2)
     assert "give a .png file in a folder" in complaint("search", db, "x", "--sheet", "x.jpg")
     assert "give a .html file in a folder" in complaint("search", db, "x", "--html", "no/x.html")
     assert "has model 'odd' where it has 'tiny'" in complaint(
