@@ -42,6 +42,8 @@ def load(
 ) -> "Clip":
     """Loads a bundle; each tower when it is first asked for.
 
+    Of one on the Hub, the files of ``towers`` at their precisions are fetched now.
+
     Args:
         bundle: The folder that ``bareclip export`` made, or the Hub's name of one,
             ``"owner/name"`` or ``"owner/name@revision"``; None is the demo model, which
@@ -87,7 +89,7 @@ def load(
         provider_options=provider_options,
         spinning=spinning,
     )
-    clip = Clip(Bundle.read(find_bundle(bundle)), options, towers)
+    clip = Clip(Bundle.read(find_bundle(bundle), whole=False), options, towers)
     if preload:
         clip.preload()
     return clip
@@ -451,7 +453,7 @@ class Classifier:
 
 
 def _load_again(folder: Path, options: Options, towers: tuple[str, ...]) -> Clip:
-    return Clip(Bundle.read(folder), options, towers)
+    return Clip(Bundle.read(folder, whole=False), options, towers)
 
 
 def _checked_towers(towers: Iterable[str], bundle: Bundle) -> tuple[str, ...]:

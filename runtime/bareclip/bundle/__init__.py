@@ -1,7 +1,8 @@
 """The bundle: its format, read strictly, and where one is found."""
 
-from .bundle import DEMO, FORMAT_VERSION, MANIFEST, TOKENIZER, TOWERS, Bundle, file_record
+from .bundle import DEMO, FORMAT_VERSION, TOKENIZER, TOWERS, Bundle
 from .format import (
+    MANIFEST,
     CleanUp,
     Fidelity,
     FileRecord,
@@ -13,6 +14,7 @@ from .format import (
     TextRecipe,
     TowerFidelity,
     TowerFiles,
+    file_record,
 )
 
 __all__ = [

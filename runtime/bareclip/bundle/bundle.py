@@ -5,20 +5,31 @@ This module knows files and JSON; it loads no model.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BundleError
 from ..files import read_file
-from .format import Fidelity, FileRecord, ImageRecipe, Scoring, Source, TextRecipe, TowerFiles
+from .fetched import Fetched
+from .format import (
+    MANIFEST,
+    Fidelity,
+    FileRecord,
+    ImageRecipe,
+    Scoring,
+    Source,
+    TextRecipe,
+    TowerFiles,
+    file_record,
+)
+from .hub import fetch
 from .strict_json import from_json
 
 FORMAT_VERSION = 1
-MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
 TOWERS = ("vision", "text")
 # A manifest has a few thousand; one from elsewhere may have anything.
@@ -52,10 +63,14 @@ class Bundle:
     folder: Path = field(default=Path(), compare=False, metadata={"in_manifest": False})
 
     @classmethod
-    def read(cls, folder: Path) -> "Bundle":
+    def read(cls, folder: Path, *, whole: bool = True) -> "Bundle":
         """Reads and checks a bundle's manifest, and that its files are there, whole.
 
         Checksums are not computed here, since that reads every byte: see ``damage``.
+
+        Args:
+            folder: Where it lies. What one from the Hub lacks is fetched.
+            whole: False leaves the files to ``require``, for who wants some of them.
 
         Raises:
             BundleError: No bundle there, a newer format, an unknown or ill-typed field,
@@ -82,7 +97,9 @@ class Bundle:
         bundle: Bundle = from_json(cls, data, str(manifest))
         bundle = dataclasses.replace(bundle, folder=folder)
         bundle._check_values()
-        bundle._check_files()
+        bundle._check_names()
+        if whole:
+            bundle._check_files(bundle.files())
         return bundle
 
     def write(self) -> None:
@@ -143,6 +160,18 @@ class Bundle:
             raise BundleError(f"{self.folder} has no {tower} tower at {precision}")
         return towers[tower]
 
+    def require(self, precision: str, tower: str) -> None:
+        """Makes sure of a tower's files; what a bundle from the Hub lacks is fetched.
+
+        Raises:
+            BundleError: The bundle does not have that precision or tower, or a file is
+                missing, of the wrong size, or cannot be fetched.
+        """
+        files = self.tower(precision, tower).files
+        if tower == "text" and self.tokenizer is not None:
+            files = {TOKENIZER: self.tokenizer, **files}
+        self._check_files(files)
+
     def files(self) -> dict[str, FileRecord]:
         """Every file of the bundle but the manifest, by its name within the folder."""
         found = {} if self.tokenizer is None else {TOKENIZER: self.tokenizer}
@@ -194,14 +223,20 @@ class Bundle:
             if not kept:
                 raise BundleError(f"{self.folder / MANIFEST} lacks {rule}; export the bundle again")
 
-    def _check_files(self) -> None:
-        for name, record in self.files().items():
-            path = self.folder / name
+    def _check_names(self) -> None:
+        for name in self.files():
             # A manifest from elsewhere must not reach outside its folder. Links may: the Hub's
             # cache is made of them.
             place = Path(os.path.normpath(name))
             if "\0" in name or place.anchor or place.parts[:1] == ("..",):
                 raise BundleError(f"{self.folder / MANIFEST} names {name!r}, outside the bundle")
+
+    def _check_files(self, files: Mapping[str, FileRecord]) -> None:
+        fetched = Fetched.at(self.folder)
+        if fetched is not None:
+            fetch(fetched, files)
+        for name, record in files.items():
+            path = self.folder / name
             size = path.stat().st_size if path.is_file() else None
             if size != record.size:
                 found = "missing" if size is None else f"{size} bytes"
@@ -209,9 +244,3 @@ class Bundle:
                     f"{path} is {found}, where the bundle wants {record.size} bytes; "
                     "export or copy the bundle again"
                 )
-
-
-def file_record(path: Path) -> FileRecord:
-    """Measures a file."""
-    with path.open("rb") as file:
-        return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

@@ -1,8 +1,11 @@
 """What a bundle's manifest holds: every constant that a runtime needs, and the reports."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+MANIFEST = "bundle.json"
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 CleanUp = Literal[
     "fix_text",
@@ -89,6 +92,12 @@ class FileRecord:
 
     size: int
     sha256: str
+
+
+def file_record(path: Path) -> FileRecord:
+    """Measures a file."""
+    with path.open("rb") as file:
+        return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from .index import index, index_export, index_import, index_status
 from .info import info
 from .models import models
 from .output import Notes, complain, note
+from .push import push
 from .search import search
 from .similarity import similarity
 from .verify import verify
@@ -81,7 +82,7 @@ def commands(ctx: click.Context, verbose: bool) -> None:
 
 for _command in (
     bench, cache, classify, demo, embed, evaluate, index, index_export, index_import,
-    index_status, info, models, search, similarity, verify,
+    index_status, info, models, push, search, similarity, verify,
 ):  # fmt: skip
     commands.add_command(_command)
 

@@ -151,10 +151,12 @@ def load_indexed(
 
 
 bundle_option = click.option(
-    "--bundle", help="Folder that `bareclip export` made. Default: the demo model."
+    "--bundle", help="Folder that `bareclip export` made, or owner/name. Default: the demo model."
 )
 index_bundle_option = click.option(
-    "--bundle", help="Folder that `bareclip export` made. Default: the one the index was made with."
+    "--bundle",
+    help="Folder that `bareclip export` made, or owner/name. "
+    "Default: the one the index was made with.",
 )
 db_argument = click.argument("db", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -44,7 +44,7 @@ class LazyTower:
         cache: bool,
         any_precision: bool,
     ) -> None:
-        """Chooses the precision; loads nothing.
+        """Chooses the precision, and makes sure of its files; loads nothing.
 
         Args:
             bundle: Has the tower.
@@ -56,7 +56,7 @@ class LazyTower:
             any_precision: Whether one that is slower than fp32 on the device may be had.
 
         Raises:
-            BundleError: The bundle has not that precision.
+            BundleError: The bundle has not that precision, or not its files whole.
             DeviceError: The device does not run it.
         """
         self._bundle = bundle
@@ -70,7 +70,7 @@ class LazyTower:
         self._loading = threading.Lock()
         self._process = os.getpid()
         self._any_precision = any_precision
-        self.precision = self._chosen()
+        self.precision = self._choose()
 
     @property
     def loaded(self) -> bool:
@@ -145,8 +145,14 @@ class LazyTower:
                 f"{error}: the {self._name} tower runs on the CPU", RuntimeWarning, stacklevel=2
             )
         self._device = Device("cpu", required=False)
-        self.precision = self._chosen()
+        self.precision = self._choose()
         return self._load_on(self._device)
+
+    def _choose(self) -> str:
+        """The precision, which runs on the device, and whose files are there."""
+        precision = self._chosen()
+        self._bundle.require(precision, self._name)
+        return precision
 
     def _chosen(self) -> str:
         """The precision, which runs on the device."""
