@@ -8,6 +8,7 @@ from ..bundle.locate import find_bundle
 from ..bundle.model_card import model_card
 from ..bundle.upload import upload
 from ..errors import BareclipError, BundleError
+from .output import say
 
 
 @click.command()
@@ -43,4 +44,4 @@ def push(bundle: str, repository: str, private: bool, overwrite_card: bool) -> N
         overwrite_card=overwrite_card,
     )
     size = sum(record.size for record in checked.files().values())
-    click.echo(f"{len(names) + 1} files, {size / 1e6:.1f} MB: {address}")
+    say(f"{len(names) + 1} files, {size / 1e6:.1f} MB: {address}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip import encoders
+from bareclip.encoders import image_encoder
 from bareclip.index.sync import SyncProgress
 from tests.runtime import fake_cuda
 from tests.runtime.fake_cuda import FakeCuda
@@ -32,7 +32,7 @@ class Device:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     FakeCuda().install(monkeypatch)
-    monkeypatch.setattr(encoders, "CUDA_IMAGE_BATCH", BATCH)
+    monkeypatch.setattr(image_encoder, "CUDA_IMAGE_BATCH", BATCH)
     found = Device()
     inner = fake_cuda._Session._compute
 
