@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import bareclip
-from bareclip.images.pixels import opened_pixels, shrink
+from bareclip.images.pixels import read_pixels
 from bareclip.measure.samples import drawn_pixels
 from bareclip.scoring.vectors import normalize
 
@@ -81,10 +81,9 @@ def scaled_decoding(clip: bareclip.Clip, photos: list[Image.Image], megapixels: 
             seconds = []
             for _ in range(3):
                 started = time.perf_counter()
-                image = Image.open(io.BytesIO(data))
-                if way == "scaled":
-                    image = shrink(image, clip.bundle.image)
-                found[way] = opened_pixels(image, clip.bundle.image, clip.reading)
+                found[way] = read_pixels(
+                    data, clip.bundle.image_recipe(), clip.reading, scaled=way == "scaled"
+                )
                 seconds.append(time.perf_counter() - started)
             times[way] += min(seconds)
         vectors = clip.images.embed_pixels(np.stack([found["exact"], found["scaled"]]))

@@ -37,6 +37,9 @@ MOST_MANIFEST_BYTES = 16 * 1024**2
 # The model that ships with the package.
 DEMO = Path(__file__).parents[1] / "demo"
 
+# Of a picture as the model takes it: twice that of the largest there are. Sixteen wait decoded.
+_MOST_SIDE = 2048
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -204,8 +207,8 @@ class Bundle:
             "recipes for the towers that it has": all(
                 set(towers) <= set(self.towers) for towers in self.precisions.values()
             ),
-            "an image size of at least 1, and a resize_to no smaller": (
-                image is None or 1 <= image.size <= image.resize_to
+            f"an image size of at least 1, and a resize_to no smaller, up to {_MOST_SIDE}": (
+                image is None or 1 <= image.size <= image.resize_to <= _MOST_SIDE
             ),
             "a context_length from 2 to a million": (
                 text is None or 2 <= text.context_length <= 10**6

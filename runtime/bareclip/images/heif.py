@@ -37,11 +37,11 @@ def is_heif(file: BinaryIO) -> bool:
     return major in _HEVC or (major in _ANY_CODEC and not _HEVC.isdisjoint(compatible))
 
 
-def check_heif(file: BinaryIO, ending: str) -> None:
-    """Says what is missing where a file is HEIC, by its first bytes or the ending of its name.
+def check_heif(file: BinaryIO) -> None:
+    """Says what is missing where a file is HEIC, by its first bytes.
 
     Raises:
         ValueError: It is, and pillow-heif is not installed.
     """
-    if (is_heif(file) or ending in HEIF_ENDINGS) and not register_heif():
+    if is_heif(file) and not register_heif():
         raise ValueError(NEEDS_EXTRA)

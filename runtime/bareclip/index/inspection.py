@@ -10,17 +10,15 @@ from io import BufferedReader
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from ..bundle import ImageRecipe
-from ..images.inputs import identify, image_endings, is_disguised
-from ..images.pixels import opened_pixels, reason, shrink
+from ..images.inputs import image_endings, is_disguised
+from ..images.limits import MAX_FILE_BYTES
+from ..images.opening import open_bytes
+from ..images.pixels import opened_pixels, reason
 from .fingerprint import Fingerprint
 from .scan import NO_FILE, FoundFile
 from .store import FileRow, Status
-
-# Scans of a gigabyte exist, sparse files of a terabyte too; and what passes is read twice.
-MAX_FILE_BYTES = 1 << 30
 
 # Decoders raise OSError without a number, or seek where a hostile file sends them; others
 # are of the disk, and may be gone the next time.
@@ -95,20 +93,15 @@ def _look_into(
     if file.size > MAX_FILE_BYTES:
         limit = f"it has {file.size:,} bytes, more than {MAX_FILE_BYTES:,}"
         return _inspected(file, "failed", limit)
-    try:
-        image = identify(opened)
-    except UnidentifiedImageError as error:
-        return _inspected(file, "failed", reason(error))
-    dimensions = image.size
-    position = opened.tell()
-    opened.seek(0)
-    content = hashlib.file_digest(opened, "sha256").digest()
-    opened.seek(position)
+    # Read once: what the checksum is of is what is decoded.
+    data = opened.read(MAX_FILE_BYTES + 1)
+    content = hashlib.sha256(data).digest()
     if content in known:
         return _inspected(file, "embedded", None, content)
-    if made_by.decoding == "scaled":
-        image = shrink(image, recipe)
-    pixels = opened_pixels(image, recipe, made_by.reading)
+    picture = open_bytes(data)
+    dimensions = picture.image.size
+    scaled = made_by.decoding == "scaled"
+    pixels = opened_pixels(picture, recipe, made_by.reading, scaled)
     return _inspected(file, "embedded", None, content, dimensions, pixels)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from ..bundle import Bundle
 from ..encoders import ImageEncoder, Options, TextEncoder
 from ..errors import DeviceError
-from ..images.inputs import open_image
+from ..images.inputs import open_picture
 from ..images.pixels import read_pixels
 from ..inference.device import Device
 from ..inference.installation import import_onnxruntime, package_version
@@ -252,7 +252,7 @@ def _stages(bundle: Bundle, photo: bytes, seconds: float) -> dict[str, float]:
     stages = {}
     if bundle.image is not None:
         recipe = bundle.image
-        decode = measure(lambda: open_image(photo).load(), seconds).p50
+        decode = measure(lambda: open_picture(photo).decode(), seconds).p50
         whole = measure(lambda: read_pixels(photo, recipe, "as_seen"), seconds).p50
         stages[f"decode a {_PHOTO[0]}x{_PHOTO[1]} JPEG"] = decode
         stages["resize and crop it"] = max(whole - decode, 0.0)

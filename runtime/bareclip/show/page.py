@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..files import printable
-from ..images.inputs import open_image
+from ..images.pixels import thumbnail
 from ..types import IndexHit
 from .sheet import Cell, Section, contact_sheet
 
@@ -98,11 +98,11 @@ def _section(answer: Answer) -> Iterator[str]:
 def _card(rank: int, hit: IndexHit) -> str:
     path = Path(hit.item)
     name, full = html.escape(printable(path.name)), html.escape(printable(hit.item))
-    thumbnail = _thumbnail(hit)
-    if thumbnail is None:
+    small = _thumbnail(hit)
+    if small is None:
         picture = '<div class="none">no picture</div>'
     else:
-        picture = f'<img src="{_data_uri(thumbnail)}" alt="{name}">'
+        picture = f'<img src="{_data_uri(small)}" alt="{name}">'
     if path.is_absolute():
         picture = f'<a href="{html.escape(path.as_uri())}">{picture}</a>'
     return (
@@ -119,13 +119,8 @@ def _data_uri(image: Image.Image) -> str:
 
 
 def _thumbnail(hit: IndexHit) -> Image.Image | None:
-    """The picture upright and small; None for what is not, or no longer, a picture's path."""
+    """The picture as a viewer shows it; None for what is not, or no longer, a picture's path."""
     try:
-        image = ImageOps.exif_transpose(open_image(Path(hit.item)))
-        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        if image.has_transparency_data:
-            over = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-        return image.convert("RGB")
+        return thumbnail(Path(hit.item), _THUMBNAIL)
     except Exception:  # what decoders raise; a picture may have changed since it was indexed
         return None

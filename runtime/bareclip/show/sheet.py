@@ -1,5 +1,6 @@
 """Contact sheets: pictures in a grid with lines of text under them, as one picture."""
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,9 @@ def _write(
 ) -> None:
     """Writes a line, cut with an ellipsis where it exceeds ``room`` pixels."""
     font = ImageFont.load_default(size)
-    shown = text
-    while shown and draw.textlength(shown, font) > room:
-        shown = shown[:-2] + "…" if shown.endswith("…") else shown[:-1] + "…"
-    draw.text(place, shown, font=font, fill=colour)
+    if draw.textlength(text, font) > room:
+        # By halves: an id may have thousands of letters.
+        lengths = range(len(text))
+        fitting = bisect(lengths, float(room), key=lambda n: draw.textlength(text[:n] + "…", font))
+        text = text[: max(fitting - 1, 0)] + "…"
+    draw.text(place, text, font=font, fill=colour)
