@@ -20,6 +20,17 @@ def test_every_picture_and_every_line_is_on_the_sheet() -> None:
     assert alone.height < sheet.height
 
 
+def test_a_name_of_many_letters_is_cut_where_a_short_one_is() -> None:
+    white = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (250, 250, 248))
+    letters = "a name of many letters " * 20
+    sheets = [
+        np.asarray(contact_sheet([Section(text, [Cell(white, (text,))])], columns=1))
+        for text in (letters, letters * 50)
+    ]
+    np.testing.assert_array_equal(*sheets)
+    assert (sheets[0] != sheets[0][0, 0]).any()
+
+
 def test_long_names_stay_within_their_column() -> None:
     white = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (250, 250, 248))
     sheet = contact_sheet([Section("x" * 500, [Cell(white, ("W" * 500, "é東" * 99))])], columns=1)
