@@ -1,10 +1,9 @@
 """CLIP's byte-level BPE, from its tokens and merges."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import tokenizers
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from .errors import CheckpointError
 
@@ -12,21 +11,28 @@ from .errors import CheckpointError
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
+def special_marks(count: int) -> list[str]:
+    """Letters that no text has, to stand for special tokens within one (Unicode 23.7)."""
+    return [chr(0xFFFFF - index) for index in range(count)]
+
+
 def clip_bpe(
-    vocab: dict[str, int], merges: list[tuple[str, str]], start: str, end: str
+    vocab: dict[str, int], merges: list[tuple[str, str]], openai: bool
 ) -> tokenizers.Tokenizer:
     """The same steps as transformers' converter (convert_slow_tokenizer.py, CLIPConverter).
 
     Args:
         vocab: Tokens and their ids, start and end token under Hugging Face's names.
         merges: Best first.
-        start, end: What those two are to be called within a text.
+        openai: Whether special tokens within a text are those of OpenAI's tokenizer, as
+            open_clip has it, and texts are as its clean-up left them.
 
     Raises:
         CheckpointError: The start or the end token is missing.
     """
     if _START not in vocab or _END not in vocab:
         raise CheckpointError(f"its vocabulary has no {_START} or no {_END}")
+    start, end = special_marks(2) if openai else (_START, _END)
     renamed = {_START: start, _END: end}
     vocab = {renamed.get(token, token): number for token, number in vocab.items()}
     tokenizer = tokenizers.Tokenizer(
@@ -38,10 +44,11 @@ def clip_bpe(
             unk_token=end,
         )
     )
-    tokenizer.add_special_tokens([start, end])
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
+    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
+    steps += _openai_specials(start, end) if openai else [normalizers.Lowercase()]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    # After lower-casing: <|EndOfText|> is one too.
+    tokenizer.add_special_tokens([AddedToken(token, normalized=True) for token in (start, end)])
     pattern = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -59,8 +66,29 @@ def clip_bpe(
     return tokenizer
 
 
-def parse_merges(lines: Iterable[Any]) -> list[tuple[str, str]]:
-    """Merges from lines "a b", or from pairs, as newer tokenizer.json files have them."""
+def _openai_specials(start: str, end: str) -> list[normalizers.Normalizer]:
+    """Special tokens where OpenAI's pattern finds them.
+
+    It takes them for such at the beginning of a word (open_clip 3.3, tokenizer.py):
+    punctuation before one is a word together with its first letter. One directly after another
+    is found in the next turn.
+    """
+    names = {"<start_of_text>": start, "<end_of_text>": end}
+    return [
+        normalizers.Replace(Regex(rf"(?<![^\s\p{{L}}\p{{N}}{start}{end}]){name}"), mark)
+        for _ in range(4)
+        for name, mark in names.items()
+    ]
+
+
+def parse_merges(lines: Any) -> list[tuple[str, str]]:
+    """Merges from lines "a b", or from pairs, as newer tokenizer.json files have them.
+
+    Raises:
+        CheckpointError: They are something else.
+    """
+    if not isinstance(lines, list) or not all(isinstance(line, (str, list)) for line in lines):
+        raise CheckpointError("its merges are not lines or pairs")
     pairs = (line.split(" ") if isinstance(line, str) else line for line in lines)
     return [
         (str(pair[0]), str(pair[1]))

@@ -8,11 +8,13 @@ from typing import Any
 import tokenizers
 
 from bareclip.bundle import CleanUp, TextRecipe
+from bareclip.errors import BundleError
+from bareclip.texts.guard import guarded, open_tokenizer
 
 from .checkpoint import Checkpoint
-from .clip_bpe import clip_bpe, parse_merges
+from .clip_bpe import clip_bpe, parse_merges, special_marks
 from .errors import CheckpointError
-from .sentencepiece_model import read_sentencepiece
+from .sentencepiece_model import read_siglip
 
 # transformers' classes that do what their tokenizer.json says, and nothing before it. Gemma's
 # frames a text as its config says.
@@ -20,9 +22,14 @@ _PLAIN = (
     "CLIPTokenizer",
     "GemmaTokenizer",
     "PreTrainedTokenizer",
+    "Siglip2Tokenizer",
     "T5Tokenizer",
     "XLMRobertaTokenizer",
 )
+# What SiglipTokenizer takes for special, with its defaults: end, padding, unknown.
+_SIGLIP_SPECIAL = (("eos_token", "</s>"), ("pad_token", "</s>"), ("unk_token", "<unk>"))
+# transformers' classes that frame and fill up a text as Gemma's does.
+_GEMMAS = ("GemmaTokenizer", "Siglip2Tokenizer")
 
 
 def read_tokenizer(
@@ -44,7 +51,7 @@ def read_tokenizer(
     if (folder / "tokenizer.json").is_file():
         tokenizer = load_tokenizer(folder / "tokenizer.json")
     else:
-        tokenizer = _converted(folder, *_vocabulary(checkpoint), "<|startoftext|>", "<|endoftext|>")
+        tokenizer = _converted(checkpoint, openai=False)
     end = _end(tokenizer, folder, vocabulary, fewest=2)
     # Verification could not see this: every text would pool its first token, in both.
     if end_id is not None and end_id != end:
@@ -75,9 +82,7 @@ def read_openai_tokenizer(
         CheckpointError: No tokenizer, or not CLIP's, or damaged, or it does not belong to a
             token table of that many rows.
     """
-    tokenizer = _converted(
-        checkpoint.folder, *_vocabulary(checkpoint), "<start_of_text>", "<end_of_text>"
-    )
+    tokenizer = _converted(checkpoint, openai=True)
     end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=2)
     if end != max(tokenizer.get_vocab().values()):
         raise CheckpointError(
@@ -111,7 +116,7 @@ def read_own_tokenizer(
     path, pieces = (checkpoint.folder / name for name in ("tokenizer.json", "spiece.model"))
     # transformers' SiglipTokenizer reads the latter, whatever else is there.
     if pieces.is_file() and tokenizer_class(checkpoint) == "SiglipTokenizer":
-        tokenizer = read_sentencepiece(pieces, "</s>")
+        return _read_siglip(checkpoint, pieces, context_length, vocabulary, fixed_length)
     elif path.is_file():
         tokenizer = load_tokenizer(path)
     else:
@@ -119,12 +124,46 @@ def read_own_tokenizer(
             f"{checkpoint.name} has no tokenizer.json; where transformers and sentencepiece are "
             "installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes one"
         )
-    if tokenizer_class(checkpoint) == "GemmaTokenizer":
+    if tokenizer_class(checkpoint) in _GEMMAS:
         _frame_as_gemma(tokenizer, checkpoint)
+        if lower_cases(checkpoint):
+            lower = tokenizers.normalizers.Lowercase()
+            given = [tokenizer.normalizer] if tokenizer.normalizer else []
+            tokenizer.normalizer = tokenizers.normalizers.Sequence([lower, *given])
     end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     pad = _padding(checkpoint, tokenizer) if fixed_length else end
     recipe = TextRecipe(context_length, pad, end, fixed_length, tuple(clean_up))
     return tokenizer, recipe
+
+
+def _read_siglip(
+    checkpoint: Checkpoint, path: Path, context_length: int, vocabulary: int, fixed_length: bool
+) -> tuple[tokenizers.Tokenizer, TextRecipe]:
+    """SigLIP's own: what its class does before SentencePiece is in the tokenizer itself."""
+    config = checkpoint.json("tokenizer_config.json") or {}
+    names = [_content(config.get(*default)) for default in _SIGLIP_SPECIAL]
+    special = list(dict.fromkeys(names))
+    tokenizer = read_siglip(path, special, lower_cases(checkpoint))
+    end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
+    _check_side(checkpoint)
+    pad = tokenizer.token_to_id(special_marks(len(special))[special.index(names[1])])
+    return tokenizer, TextRecipe(context_length, pad if fixed_length else end, end, fixed_length, ())
+
+
+def lower_cases(checkpoint: Checkpoint) -> bool:
+    """Whether the tokenizer's class lower-cases a text.
+
+    Gemma's does not; but SigLIP 2 was trained on lower-case texts, its tokenizer_config.json
+    says so, and transformers 5 reads it (tokenization_siglip2.py).
+    """
+    given = (checkpoint.json("tokenizer_config.json") or {}).get("do_lower_case")
+    usual = tokenizer_class(checkpoint) in ("SiglipTokenizer", "Siglip2Tokenizer")
+    if given is not None and type(given) is not bool:
+        raise CheckpointError(
+            f"{checkpoint.folder}/tokenizer_config.json has do_lower_case {given!r}, not true or "
+            "false"
+        )
+    return usual if given is None else given
 
 
 def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
@@ -134,8 +173,8 @@ def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
         CheckpointError: It is none.
     """
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
+        tokenizer = open_tokenizer(path)
+    except BundleError as error:
         raise CheckpointError(f"cannot read the tokenizer in {path.parent}: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -191,13 +230,7 @@ def _content(token: Any) -> str:
 
 def _padding(checkpoint: Checkpoint, tokenizer: tokenizers.Tokenizer) -> int:
     """The id that fills a text up."""
-    config = checkpoint.json("tokenizer_config.json") or {}
-    usual = "left" if tokenizer_class(checkpoint) == "GemmaTokenizer" else "right"
-    if (side := config.get("padding_side", usual)) != "right":
-        raise CheckpointError(
-            f"{checkpoint.folder}/tokenizer_config.json has padding_side {side!r}; SigLIP's texts "
-            "are filled up on the right: set it to 'right' if the model was trained so"
-        )
+    _check_side(checkpoint)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if token := (checkpoint.json(name) or {}).get("pad_token"):
             content = _content(token)
@@ -212,6 +245,16 @@ def _padding(checkpoint: Checkpoint, tokenizer: tokenizers.Tokenizer) -> int:
         f"{checkpoint.folder} says nowhere what pads a text: neither tokenizer_config.json nor "
         "special_tokens_map.json has a pad_token"
     )
+
+
+def _check_side(checkpoint: Checkpoint) -> None:
+    config = checkpoint.json("tokenizer_config.json") or {}
+    usual = "left" if tokenizer_class(checkpoint) in _GEMMAS else "right"
+    if (side := config.get("padding_side", usual)) != "right":
+        raise CheckpointError(
+            f"{checkpoint.folder}/tokenizer_config.json has padding_side {side!r}; SigLIP's texts "
+            "are filled up on the right: set it to 'right' if the model was trained so"
+        )
 
 
 def _end(tokenizer: tokenizers.Tokenizer, folder: Path, vocabulary: int, fewest: int) -> int:
@@ -256,15 +299,16 @@ def _vocabulary(checkpoint: Checkpoint) -> tuple[dict[str, int], list[tuple[str,
     )
 
 
-def _converted(
-    folder: Path, vocab: dict[str, int], merges: list[tuple[str, str]], start: str, end: str
-) -> tokenizers.Tokenizer:
+def _converted(checkpoint: Checkpoint, openai: bool) -> tokenizers.Tokenizer:
     try:
-        return clip_bpe(vocab, merges, start, end)
+        with guarded():
+            return clip_bpe(*_vocabulary(checkpoint), openai)
     except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from error
+        raise CheckpointError(f"{checkpoint.folder}: {error}") from error
     except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"cannot read the tokenizer in {folder}: {error}") from error
+        raise CheckpointError(
+            f"cannot read the tokenizer in {checkpoint.folder}: {error}"
+        ) from error
 
 
 def save_tokenizer(tokenizer: tokenizers.Tokenizer, path: Path) -> None:

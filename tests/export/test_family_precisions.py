@@ -42,7 +42,7 @@ def test_a_familys_precisions(
     for tower in made.fidelity[precision].towers.values():
         assert tower.mean_cosine > LEAST[precision]
         assert tower.batch_difference <= LARGEST_BATCH_DIFFERENCE
-    clip = bareclip.load(folder, precision)
+    clip = bareclip.load(folder, precision=precision)
     images = list(batch(40, 5))
     together = clip.embed_images(images)
     for i, image in enumerate(images):

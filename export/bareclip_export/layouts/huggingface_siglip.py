@@ -29,7 +29,7 @@ from .huggingface_config import (
 from .model import Model, Text, Vision
 from .named import linear, packed
 
-# transformers 4.57, tokenization_siglip.py. SigLIP 2's tokenizer, Gemma's, does none of it.
+# transformers 4.57, tokenization_siglip.py, in the place of which a tokenizer.json stands alone.
 _CLEAN_UP: tuple[CleanUp, ...] = ("lowercase", "remove_punctuation", "collapse_whitespace")
 
 
@@ -68,7 +68,7 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
 def tokenizer(
     checkpoint: Checkpoint, config: TextConfig
 ) -> tuple[tokenizers.Tokenizer, TextRecipe]:
-    """The tokenizer, with the clean-up that transformers' class of it does.
+    """The tokenizer, with the clean-up that transformers' class of it does before tokenizer.json.
 
     Raises:
         CheckpointError: It is missing, unknown, or does not fit the config.

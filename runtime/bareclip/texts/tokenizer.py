@@ -12,12 +12,18 @@ from ..bundle import TextRecipe
 from ..errors import BundleError, TextError
 from ..types import short
 from .clean_up import clean
+from .guard import guarded, open_tokenizer
 
 # Widths of batches are multiples of this: fewer widths fill batches, closer ones waste less.
 # Prompts have seven to ten tokens, of which a step of four wasted up to a third.
 _STEP = 2
 # How many times the tokens that products see may a batch have in attention.
 _SPREAD = 8
+# Letters of a text that are tokenized at first, a token of the context, and how many times more
+# at each further turn. Words have some six.
+_LETTERS, _TURN = 32, 8
+# Letters of a text that are looked at. ftfy repairs as many at once (ftfy 6, max_decode_length).
+_MOST_LETTERS = 1_000_000
 
 
 class Tokenizer:
@@ -27,6 +33,13 @@ class Tokenizer:
         self.recipe = recipe
         # Length and padding are decided here, not by what the file happens to say.
         tokenizer.no_padding()
+        tokenizer.no_truncation()
+        around = len(_encoded(tokenizer, [""])[0].ids)
+        if not 1 <= around < recipe.context_length:
+            raise BundleError(
+                f"its tokenizer puts {around} tokens around a text, where this model takes "
+                f"{recipe.context_length} in all, one of which ends it: export the bundle again"
+            )
         tokenizer.enable_truncation(recipe.context_length)
         self._tokenizer = tokenizer
 
@@ -35,13 +48,14 @@ class Tokenizer:
         """Reads a tokenizer.json.
 
         Raises:
-            BundleError: It is not one, or is newer than the installed tokenizers.
+            BundleError: It is not one, is newer than the installed tokenizers, makes too much
+                of a text, or puts no token, or too many, around one.
         """
         try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise BundleError(f"cannot read tokenizer {path}: {error}") from error
-        return cls(tokenizer, recipe)
+            return cls(open_tokenizer(path), recipe)
+        except BundleError as error:
+            named = str(path) in str(error)
+            raise BundleError(str(error) if named else f"{path}: {error}") from error
 
     def encode(self, texts: Sequence[str], truncate: bool) -> list[list[int]]:
         """Token ids of each text, start and end token included, unpadded.
@@ -75,17 +89,54 @@ class Tokenizer:
             if (error := _unusable(text)) is not None:
                 errors[place] = error
         places = [place for place in range(len(texts)) if place not in errors]
-        cleaned = [clean(texts[place], self.recipe.clean_up) for place in places]
+        cleaned = [self._cleaned(texts[place]) for place in places]
+        first = _LETTERS * self.recipe.context_length
+        starts = [_start(text, first) for text in cleaned]
         ids = []
-        for place, encoding in zip(places, self._tokenizer.encode_batch(cleaned), strict=True):
-            if encoding.overflowing and not truncate:
+        for place, text, start, encoding in zip(
+            places, cleaned, starts, _encoded(self._tokenizer, starts), strict=True
+        ):
+            if len(start) < len(text):
+                encoding, start = self._lengthened(text, start, encoding)
+            whole = len(start) == len(text)
+            if len(texts[place]) > _MOST_LETTERS and whole and not self._fills(encoding):
                 errors[place] = TextError(
-                    f"text {short(texts[place])} has {_length(encoding)} tokens; this model takes "
+                    f"text {short(texts[place])} has {len(texts[place])} letters, the first "
+                    f"{_MOST_LETTERS} of which are {_length(encoding)} tokens; cut it"
+                )
+            elif encoding.overflowing and not truncate:
+                errors[place] = TextError(
+                    f"text {short(texts[place])} has {'' if whole else 'more than '}"
+                    f"{_length(encoding)} tokens; this model takes "
                     f"{self.recipe.context_length}: shorten it, or pass truncate=True"
                 )
             else:
                 ids.append(encoding.ids)
         return ids, dict(sorted(errors.items()))
+
+    def _cleaned(self, text: str) -> str:
+        """A text after its clean-up, of which no more is looked at than can matter."""
+        if len(text) > _MOST_LETTERS:
+            # ftfy repairs line by line, so that the end of one changes nothing before it.
+            text = text[: text.rfind("\n", 0, _MOST_LETTERS) + 1 or _MOST_LETTERS]
+        return clean(text, self.recipe.clean_up)
+
+    def _fills(self, encoding: tokenizers.Encoding) -> bool:
+        """Whether a beginning has tokens enough that none of those kept depends on what follows.
+
+        How a word is cut can depend on its end, and where a whole text is one word, as Gemma's
+        is, on the next one.
+        """
+        return _length(encoding) > 2 * self.recipe.context_length + 64
+
+    def _lengthened(
+        self, text: str, start: str, encoding: tokenizers.Encoding
+    ) -> tuple[tokenizers.Encoding, str]:
+        """As much of a long text as fills the context, or all of it; and its tokens."""
+        while len(start) < len(text) and not self._fills(encoding):
+            start = _start(text, _TURN * max(len(start), _LETTERS * self.recipe.context_length))
+            [encoding] = _encoded(self._tokenizer, [start])
+        return encoding, start
 
     def batches(
         self, ids: Sequence[list[int]], most: int, most_rows: int | None = None
@@ -124,6 +175,30 @@ class Tokenizer:
                 cuts = _cuts(rows, lengths, most, most_rows)
             for start, end in pairwise(cuts):
                 yield places[start:end], rows[start:end]
+
+
+def _encoded(
+    tokenizer: tokenizers.Tokenizer, texts: Sequence[str]
+) -> list[tokenizers.Encoding]:
+    try:
+        with guarded():
+            found: list[tokenizers.Encoding] = tokenizer.encode_batch(list(texts))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BundleError(
+            f"its tokenizer fails on text {short(texts[0])}"
+            + (f", or on one of {len(texts) - 1} others" if len(texts) > 1 else "")
+            + f": {error}; export the bundle again"
+        ) from error
+    return found
+
+
+def _start(text: str, letters: int) -> str:
+    """A text's beginning of about that length, up to a space where it has one."""
+    if len(text) <= letters:
+        return text
+    # Not with the space: at a text's end it may be a word.
+    place = max(text.rfind(space, letters // 2, letters) for space in " \n\t")
+    return text[: place if place > 0 else letters]
 
 
 def _cuts(

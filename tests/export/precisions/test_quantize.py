@@ -150,14 +150,14 @@ def test_precisions_that_cannot_be_had(
     quantized: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(BundleError, match="has no precision 'int8'; it has fp32"):
-        bareclip.load(bundle, precision="int8")
+        bareclip.load(bundle, precision="int8", preload=True)
     with pytest.raises(BundleError, match="must be a name, or name some of vision, text, which"):
         bareclip.load(bundle, precision={"vison": "fp32"})
     partial = bareclip.load(quantized, precision={"vision": "int8"})
     assert partial.precision == {"vision": "int8", "text": "fp32"}
     with pytest.raises(DeviceError, match="fp16 is for CUDA: .* use precision='fp32', or 'int8'"):
-        bareclip.load(quantized, precision="fp16", device="cpu")
-    device = bareclip.session.Device("cuda", required=True)
+        bareclip.load(quantized, precision="fp16", device="cpu", preload=True)
+    device = Device("cuda", required=True)
     with pytest.raises(DeviceError, match="int8 is for the CPU: .* use precision='fp16'"):
         device.check_precision("int8")
 
@@ -287,7 +287,7 @@ def test_damaged_files_are_named(quantized: Path, tmp_path: Path, precision: str
     graph.write_bytes(os.urandom(graph.stat().st_size))
     if precision != "fp16":
         with pytest.raises(BundleError, match=r"ONNX Runtime [\d.]+ cannot load"):
-            bareclip.load(folder, precision=precision)
+            bareclip.load(folder, precision=precision, preload=True)
 
 
 def test_export_with_precisions(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
