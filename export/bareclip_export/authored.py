@@ -9,6 +9,7 @@ from .checkpoint import Checkpoint
 from .graph import ids_input, pixels_input, write_graph
 from .layouts import read_model
 from .layouts.model import Model
+from .reference import read_forwards, read_tokens
 from .route import Conversion, Text
 from .towers.modified_resnet import ModifiedResNet
 from .towers.text_transformer import TextTransformer
@@ -32,12 +33,9 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         image=vision.recipe if vision else None,
         text=(Text(text.tokenizer, text.recipe, text.weights.tokens.shape[0]) if text else None),
         write=_writers(model),
-        reference={
-            name: tower.reference
-            for name, tower in (("vision", vision), ("text", text))
-            if tower is not None
-        },
+        reference=read_forwards(checkpoint),
         reference_name="float64 NumPy",
+        tokens=read_tokens(checkpoint) if text else None,
     )
 
 

@@ -28,7 +28,7 @@ from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .files import VARIANTS, graph_file
 from .graph import file_records
-from .parity import check_images, check_texts
+from .parity import check_images, check_texts, check_tokens
 from .precisions.add import add
 from .precisions.data import Data
 from .precisions.quantize import Precisions, quantize
@@ -188,7 +188,10 @@ def _parity(
         parity = check_images(ImageEncoder(bundle, options), reference, name)
     else:
         vocabulary = conversion.text.vocabulary if conversion.text else 0
-        parity = check_texts(TextEncoder(bundle, options), vocabulary, reference, name)
+        encoder = TextEncoder(bundle, options)
+        if conversion.tokens is not None:
+            check_tokens(encoder, conversion.tokens)
+        parity = check_texts(encoder, vocabulary, reference, name)
     report(f"largest difference {parity.max_difference:.1e}")
     return parity
 

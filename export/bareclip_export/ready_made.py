@@ -25,6 +25,7 @@ from .layouts.huggingface_config import (
 )
 from .precisions.add import Written
 from .ready_made_graph import ReadyMadeGraph
+from .reference import read_tokens
 from .route import Conversion, Text
 from .text_recipe import read_tokenizer
 
@@ -73,6 +74,7 @@ def convert(
         write={tower: graph.write for tower, graph in towers.items()},
         reference={tower: graph.embed for tower, graph in towers.items()},
         reference_name="the ready-made graph",
+        tokens=read_tokens(checkpoint) if text else None,
         onnxruntime={tower: graph.onnxruntime for tower, graph in towers.items()},
     )
 

@@ -36,6 +36,8 @@ class Conversion:
         image, text: None where it has no such tower.
         write: tower ("vision", "text") -> writes its graph to a path.
         reference: tower -> (a batch of its input) -> (N, D) unit rows.
+        tokens: A text -> its ids by the checkpoint's own files, uncut; None where nothing but the
+            tokenizer itself can say.
         onnxruntime: tower -> the oldest version that runs it, where that is not ``OLDEST``.
     """
 
@@ -48,4 +50,5 @@ class Conversion:
     write: dict[str, Callable[[Path], None]]
     reference: dict[str, Callable[[NDArray[Any]], NDArray[Any]]]
     reference_name: str
+    tokens: Callable[[str], list[int]] | None = None
     onnxruntime: dict[str, str] = field(default_factory=dict)

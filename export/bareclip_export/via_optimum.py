@@ -33,8 +33,8 @@ from .layouts.huggingface_config import (
     read_vision,
     read_width,
 )
-from .reference.huggingface import clip_ids, clip_pixels
-from .reference.numerics import ACTIVATIONS, Weights
+from .reference import read_forwards, read_tokens
+from .reference.numerics import ACTIVATIONS
 from .route import Conversion, Text
 from .text_recipe import read_tokenizer
 
@@ -68,11 +68,7 @@ def _clip(checkpoint: Checkpoint) -> Conversion:
     }
     reference, reference_name = _references(towers)
     if {vision.activation, text.activation} <= set(ACTIVATIONS):
-        weights = Weights(checkpoint.tensors)
-        reference = {
-            "vision": partial(clip_pixels, weights, vision, recipe),
-            "text": partial(clip_ids, weights, text),
-        }
+        reference = dict(read_forwards(checkpoint))
         reference_name = "float64 NumPy"
     return Conversion(
         architecture=CLIP,
@@ -84,6 +80,7 @@ def _clip(checkpoint: Checkpoint) -> Conversion:
         write=_writers(towers, recipe.size, text.context_length),
         reference=reference,
         reference_name=reference_name,
+        tokens=read_tokens(checkpoint),
     )
 
 

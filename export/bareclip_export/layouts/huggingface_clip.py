@@ -4,14 +4,11 @@ A tower alone scores nothing; its bundle has CLIP's usual scale of 100.
 """
 
 import math
-from functools import partial
 
 from bareclip.bundle import Scoring
 
 from ..checkpoint import Checkpoint
 from ..image_recipe import read_image_recipe
-from ..reference.huggingface import clip_ids, clip_pixels
-from ..reference.numerics import Weights
 from ..tensors import TensorStore
 from ..text_recipe import read_tokenizer
 from ..towers.weights import TextTransformerWeights, VisionTransformerWeights
@@ -54,11 +51,7 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
 def _vision(checkpoint: Checkpoint, embedding_dim: int) -> Vision:
     config, tensors = read_vision(checkpoint, CLIP_VISION), checkpoint.tensors
     recipe = read_image_recipe(checkpoint, config.image_size)
-    return Vision(
-        _vision_weights(tensors, config, embedding_dim),
-        recipe,
-        partial(clip_pixels, Weights(tensors), config, recipe),
-    )
+    return Vision(_vision_weights(tensors, config, embedding_dim), recipe)
 
 
 def _vision_weights(
@@ -88,12 +81,7 @@ def _text(checkpoint: Checkpoint, embedding_dim: int) -> Text:
     tokenizer, recipe = read_tokenizer(
         checkpoint, config.context_length, config.vocabulary, config.end_id
     )
-    return Text(
-        _text_weights(tensors, config, embedding_dim),
-        tokenizer,
-        recipe,
-        partial(clip_ids, Weights(tensors), config),
-    )
+    return Text(_text_weights(tensors, config, embedding_dim), tokenizer, recipe)
 
 
 def _text_weights(

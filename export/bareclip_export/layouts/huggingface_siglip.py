@@ -1,15 +1,11 @@
 """Hugging Face's SiglipModel, SigLIP 2 of fixed resolution among them: its tensor names."""
 
-from functools import partial
-
 import tokenizers
 
 from bareclip.bundle import CleanUp, Scoring, TextRecipe
 
 from ..checkpoint import Checkpoint
 from ..image_recipe import read_image_recipe
-from ..reference.huggingface import siglip_ids, siglip_pixels
-from ..reference.numerics import Weights
 from ..tensors import TensorStore
 from ..text_recipe import read_own_tokenizer, tokenizer_class
 from ..towers.weights import (
@@ -44,7 +40,6 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
     tensors = checkpoint.tensors
     image = read_image_recipe(checkpoint, vision.image_size, "SiglipImageProcessor")
     made, recipe = tokenizer(checkpoint, text)
-    loaded = Weights(tensors)
     return Model(
         architecture=architecture,
         embedding_dim=vision.width,
@@ -53,15 +48,8 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
             logit_scale=tensors.scalar("logit_scale"),
             logit_bias=tensors.scalar("logit_bias"),
         ),
-        vision=Vision(
-            _vision(tensors, vision), image, partial(siglip_pixels, loaded, vision, image)
-        ),
-        text=Text(
-            _text(tensors, text, vision.width),
-            made,
-            recipe,
-            partial(siglip_ids, loaded, text),
-        ),
+        vision=Vision(_vision(tensors, vision), image),
+        text=Text(_text(tensors, text, vision.width), made, recipe),
     )
 
 

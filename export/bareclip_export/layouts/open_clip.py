@@ -1,15 +1,11 @@
 """OpenCLIP's folders (open_clip_config.json): its tensor names, and which towers they are."""
 
-from functools import partial
-
 import tokenizers
 
 from bareclip.bundle import Scoring, TextRecipe
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
-from ..reference.numerics import Weights
-from ..reference.open_clip import ids_forward, pixels_forward
 from ..tensors import TensorStore
 from ..text_recipe import read_openai_tokenizer, read_own_tokenizer, tokenizer_class
 from ..towers.weights import (
@@ -39,19 +35,15 @@ def read(checkpoint: Checkpoint) -> Model:
         CheckpointError: Its config, tokenizer or tensors are missing, unknown or do not fit.
     """
     config, tensors = read_config(checkpoint), checkpoint.tensors
-    loaded, image = Weights(tensors), read_image_recipe(checkpoint, config)
+    image = read_image_recipe(checkpoint, config)
     prefix = "text." if "text.token_embedding.weight" in tensors else ""
     tokenizer, recipe = _tokenizer(checkpoint, config)
     return Model(
         architecture=f"open_clip {_kind(config)}",
         embedding_dim=config.embedding_dim,
         scoring=_scoring(tensors),
-        vision=Vision(
-            _vision(tensors, config), image, partial(pixels_forward, loaded, config, image)
-        ),
-        text=Text(
-            _text(tensors, config, prefix), tokenizer, recipe, partial(ids_forward, loaded, config)
-        ),
+        vision=Vision(_vision(tensors, config), image),
+        text=Text(_text(tensors, config, prefix), tokenizer, recipe),
     )
 
 

@@ -1,16 +1,22 @@
 """The arithmetic of forward passes: arrays in, arrays out."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bareclip.bundle import ImageRecipe
-
 from ..tensors import TensorStore
 
 Array = NDArray[np.float64]
+# (a batch of a tower's input) -> (N, D) unit rows.
+Forward = Callable[[NDArray[Any]], Array]
+
+# openai/CLIP, clip/clip.py.
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Weights:
@@ -59,9 +65,17 @@ def attention(query: Array, key: Array, value: Array, heads: int, mask: Array | 
     return (weights @ split(value)).transpose(0, 2, 1, 3).reshape(query.shape)
 
 
-def normalised(pixels: NDArray[np.uint8], recipe: ImageRecipe) -> Array:
-    """(N, H, W, 3) uint8 -> (N, H, W, 3), as an image processor would hand it on."""
-    return (pixels * recipe.scale - np.array(recipe.mean)) / np.array(recipe.std)
+@dataclass(frozen=True)
+class Pixels:
+    """What an image processor does to values; ``mean`` and ``std`` are (3,)."""
+
+    scale: float
+    mean: Array
+    std: Array
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> Array:
+        """(N, H, W, 3) uint8 -> (N, H, W, 3)."""
+        return (pixels * self.scale - self.mean) / self.std
 
 
 def patches(values: Array, kernel: Array) -> Array:

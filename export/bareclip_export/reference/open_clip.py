@@ -1,18 +1,27 @@
-"""open_clip's CLIP and CustomTextCLIP (model.py, transformer.py), ViTs of its own."""
+"""open_clip's CLIP and CustomTextCLIP (model.py, transformer.py), ViTs of its own.
+
+How many layers, and which parts, there are is read off the tensors; the rest off
+open_clip_config.json, with the defaults of CLIPVisionCfg and CLIPTextCfg.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bareclip.bundle import ImageRecipe
-
-from ..layouts.open_clip_config import OpenClipConfig, Section
+from ..checkpoint import Checkpoint
 from .numerics import (
     ACTIVATIONS,
+    OPENAI_MEAN,
+    OPENAI_STD,
     Array,
+    Forward,
+    Pixels,
     Weights,
     attention,
     causal_mask,
-    normalised,
     patches,
     product,
     unit,
@@ -20,54 +29,89 @@ from .numerics import (
 from .resnet import resnet
 from .timm import siglip_trunk
 
+Section = dict[str, Any]
 
-def pixels_forward(
-    w: Weights, config: OpenClipConfig, recipe: ImageRecipe, pixels: NDArray[np.uint8]
+
+def forwards(checkpoint: Checkpoint) -> dict[str, Forward]:
+    """Towers by name: (a batch of its input) -> (N, D) unit rows."""
+    w, config = Weights(checkpoint.tensors), checkpoint.config
+    model, given = config["model_cfg"], config.get("preprocess_cfg") or {}
+    pixels = Pixels(
+        1 / 255,
+        np.array(given.get("mean") or OPENAI_MEAN) * np.ones(3),
+        np.array(given.get("std") or OPENAI_STD) * np.ones(3),
+    )
+    quick = model.get("quick_gelu", False)
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    return {
+        "vision": partial(_vision, w, vision, _activation(vision, quick), pixels),
+        "text": partial(_text, w, text, _activation(text, quick)),
+    }
+
+
+def _activation(section: Section, quick: bool) -> Callable[[Array], Array]:
+    if quick:
+        return ACTIVATIONS["quick_gelu"]
+    tanh = (section.get("act_kwargs") or {}).get("approximate") == "tanh"
+    return ACTIVATIONS["gelu_pytorch_tanh" if tanh else "gelu"]
+
+
+def _epsilon(section: Section) -> float:
+    """1e-5 is torch.nn.LayerNorm's."""
+    return float((section.get("norm_kwargs") or {}).get("eps", 1e-5))
+
+
+def _vision(
+    w: Weights,
+    section: Section,
+    activate: Callable[[Array], Array],
+    given: Pixels,
+    pixels: NDArray[np.uint8],
 ) -> Array:
-    """(N, size, size, 3) uint8 -> (N, D), unit rows."""
-    values, section = normalised(pixels, recipe), config.vision
-    if section["timm_model_name"]:
-        return unit(siglip_trunk(w, section["timm_model_name"], values))
-    if isinstance(section["layers"], list):
-        return unit(resnet(w, section["layers"], section["head_width"], values))
+    values, head_width = given.normalised(pixels), section.get("head_width", 64)
+    if name := section.get("timm_model_name"):
+        return unit(siglip_trunk(w, name, values))
+    if isinstance(section.get("layers"), list):
+        return unit(resnet(w, section["layers"], head_width, values))
     tokens = patches(values, w["visual.conv1.weight"])
-    first = np.broadcast_to(w["visual.class_embedding"], (len(tokens), 1, tokens.shape[2]))
+    width, epsilon = tokens.shape[2], _epsilon(section)
+    first = np.broadcast_to(w["visual.class_embedding"], (len(tokens), 1, width))
     x = np.concatenate([first, tokens], axis=1) + w["visual.positional_embedding"]
-    epsilon = config.epsilon(section)
-    if not section["no_ln_pre"]:
+    if not section.get("no_ln_pre", False):
         x = w.norm(x, "visual.ln_pre", epsilon)
-    heads = section["width"] // section["head_width"]
-    x = _transformer(w, x, "visual.transformer", config, section, heads, mask=None)
+    x = _transformer(w, x, "visual.transformer", activate, epsilon, width // head_width, mask=None)
 
     def pool(x: Array) -> Array:
-        return x[:, 1:].mean(axis=1) if section["pool_type"] == "avg" else x[:, 0]
+        return x[:, 1:].mean(axis=1) if section.get("pool_type", "tok") == "avg" else x[:, 0]
 
-    if section["final_ln_after_pool"]:
+    if section.get("final_ln_after_pool", False):
         pooled = w.norm(pool(x), "visual.ln_post", epsilon)
     else:
         pooled = pool(w.norm(x, "visual.ln_post", epsilon))
     return unit(pooled @ w["visual.proj"])
 
 
-def ids_forward(w: Weights, config: OpenClipConfig, ids: NDArray[np.int64]) -> Array:
-    """(N, T) token ids -> (N, D), unit rows."""
-    section = config.text
+def _text(
+    w: Weights, section: Section, activate: Callable[[Array], Array], ids: NDArray[np.int64]
+) -> Array:
     # CustomTextCLIP keeps its text tower apart; CLIP has its parts among its own.
     prefix = "text." if "text.token_embedding.weight" in w else ""
+    epsilon = _epsilon(section)
     x = w.rows(f"{prefix}token_embedding.weight", ids)
     x = x + w[f"{prefix}positional_embedding"][: ids.shape[1]]
-    mask = None if section["no_causal_mask"] else causal_mask(ids.shape[1])
-    x = _transformer(w, x, f"{prefix}transformer", config, section, section["heads"], mask)
-    x = w.norm(x, f"{prefix}ln_final", config.epsilon(section))
+    mask = None if section.get("no_causal_mask", False) else causal_mask(ids.shape[1])
+    heads = section.get("heads", 8)
+    x = _transformer(w, x, f"{prefix}transformer", activate, epsilon, heads, mask)
+    x = w.norm(x, f"{prefix}ln_final", epsilon)
     places = {
         "argmax": ids.argmax(axis=1),
-        "eos": (ids == section["eos_id"]).argmax(axis=1),
+        "eos": (ids == section.get("eos_id", 2)).argmax(axis=1),
         "last": np.full(len(ids), ids.shape[1] - 1),
-    }[section["pool_type"]]
+    }[section.get("pool_type", "argmax")]
     pooled = x[np.arange(len(ids)), places]
-    if section["proj_type"] == "none":
+    if section.get("proj_type", "linear") == "none":
         return unit(pooled)
-    if section["proj_bias"]:
+    if section.get("proj_bias", False):
         return unit(w.linear(pooled, f"{prefix}text_projection"))
     return unit(pooled @ w[f"{prefix}text_projection"])
 
@@ -76,18 +120,18 @@ def _transformer(
     w: Weights,
     x: Array,
     name: str,
-    config: OpenClipConfig,
-    section: Section,
+    activate: Callable[[Array], Array],
+    epsilon: float,
     heads: int,
     mask: Array | None,
 ) -> Array:
-    activate, epsilon = ACTIVATIONS[config.activation(section)], config.epsilon(section)
-    for index in range(section["layers"]):
-        layer = f"{name}.resblocks.{index}"
+    index = 0
+    while f"{(layer := f'{name}.resblocks.{index}')}.ln_1.weight" in w:
         normed = w.norm(x, f"{layer}.ln_1", epsilon)
         together = product(normed, w[f"{layer}.attn.in_proj_weight"].T)
         query, key, value = np.split(together + w[f"{layer}.attn.in_proj_bias"], 3, axis=2)
         x = x + w.linear(attention(query, key, value, heads, mask), f"{layer}.attn.out_proj")
         hidden = activate(w.linear(w.norm(x, f"{layer}.ln_2", epsilon), f"{layer}.mlp.c_fc"))
         x = x + w.linear(hidden, f"{layer}.mlp.c_proj")
+        index += 1
     return x

@@ -18,6 +18,7 @@ import bareclip
 from bareclip.bundle import Bundle
 from bareclip.errors import BundleError, DeviceError
 from bareclip.images.folders import image_files
+from bareclip.inference.device import Device
 from bareclip.measure.fidelity import FLOORS, compare, make_corpus, shortfalls
 from bareclip_export.errors import PrecisionError
 from bareclip_export.export import export
