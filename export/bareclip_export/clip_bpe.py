@@ -44,16 +44,21 @@ def clip_bpe(
             unk_token=end,
         )
     )
-    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
-    steps += _openai_specials(start, end) if openai else [normalizers.Lowercase()]
+    spaces = normalizers.Replace(Regex(r"\s+"), " ")
+    if openai:
+        steps = [spaces, *_openai_specials(start, end)]
+    else:
+        steps = [normalizers.NFC(), spaces, normalizers.Lowercase()]
     tokenizer.normalizer = normalizers.Sequence(steps)
     # After lower-casing: <|EndOfText|> is one too.
     tokenizer.add_special_tokens([AddedToken(token, normalized=True) for token in (start, end)])
-    pattern = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    # OpenAI's pattern ignores case, which matters where its clean-up leaves capitals.
+    ends = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+    pattern = Regex(ends + r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(pattern, behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not openai),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()

@@ -159,12 +159,16 @@ def _openai(checkpoint: Checkpoint) -> Tokens:
     return tokens
 
 
+_ENDS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+
+
 def _words(text: str, special: tuple[str, ...]) -> list[str]:
     """Special tokens, contractions, runs of letters, single digits, runs of what is neither."""
     found, place = [], 0
-    whole = (*special, "'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
     while place < len(text):
-        named = next((word for word in whole if text.startswith(word, place)), None)
+        ahead = text[place : place + 3].lower()
+        named = next((w for w in special if text.startswith(w, place)), None)
+        named = named or next((w for w in _ENDS if ahead.startswith(w)), None)
         kind, end = _kind(text[place]), place + 1
         if named:
             end = place + len(named)
