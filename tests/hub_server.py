@@ -44,6 +44,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         etags: Files that have another checksum than theirs.
         ranges: Files asked for from a byte on, and that byte.
         uploaded: Large files by SHA-256.
+        lies: Headers, and "sha" of a repository's description, that are not the truth.
     """
 
     protocol_version = "HTTP/1.1"
@@ -58,6 +59,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     etags: ClassVar[dict[str, str]] = {}
     ranges: ClassVar[list[tuple[str, int]]] = []
     uploaded: ClassVar[dict[str, bytes]] = {}
+    lies: ClassVar[dict[str, str]] = {}
     pushed: ClassVar[Path]
     holding: ClassVar[threading.Event]
     release: ClassVar[threading.Event]
@@ -66,7 +68,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def reset(cls, pushed: Path) -> None:
         for noted in (
             cls.repositories, cls.folders, cls.private, cls.gated, cls.asked, cls.cut, cls.held,
-            cls.rotten, cls.etags, cls.ranges, cls.uploaded,
+            cls.rotten, cls.etags, cls.ranges, cls.uploaded, cls.lies,
         ):  # fmt: skip
             noted.clear()
         cls.pushed = pushed
@@ -103,7 +105,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         etag = self.etags.get(name) or _etag(data, name.endswith(_LARGE))
         if name in self.rotten:
             data = data[:-1] + bytes([data[-1] ^ 1])
-        self._send_file(name, data, body, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit}
+        headers |= {header: lie for header, lie in self.lies.items() if header != "sha"}
+        self._send_file(name, data, body, headers)
 
     def _describe(self, repo: str, path: str, body: bool) -> None:
         route, _, revision = path.rpartition("/")
@@ -118,7 +122,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             ]
             return self._send(200, json.dumps(listed).encode(), body)
         info = {
-            "id": repo, "sha": commit, "private": repo in self.private, "tags": [],
+            "id": repo, "sha": self.lies.get("sha", commit), "private": repo in self.private, "tags": [],
             "siblings": [{"rfilename": name} for name in files],
         }  # fmt: skip
         self._send(200, json.dumps(info).encode(), body)

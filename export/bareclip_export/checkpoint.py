@@ -20,6 +20,9 @@ from .files import CONFIGS, WEIGHTS, Layout
 from .pickle_weights import read_pickle_weights
 from .tensors import Tensor, TensorStore
 
+# tokenizer.json is the largest that is read: 34 MB with 256,000 tokens.
+_LONGEST_JSON = 256 << 20
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -77,6 +80,24 @@ class Checkpoint:
         """A JSON file of the checkpoint, None where it has no such file."""
         path = self.folder / name
         return read_json(path) if path.is_file() else None
+
+    def holds(self, name: str) -> bool:
+        """Whether it has that file, and not elsewhere: a link may lead to the Hub's blobs only.
+
+        Raises:
+            CheckpointError: It is a link to outside.
+        """
+        path, root = self.folder / name, self.folder.resolve()
+        if not path.is_file():
+            return False
+        roots = [root]
+        if root.parent.name == "snapshots":
+            roots.append(root.parents[1] / "blobs")
+        if not any(path.resolve().is_relative_to(inside) for inside in roots):
+            raise CheckpointError(
+                f"{path} is a link to {path.resolve()}, outside of {self.folder}: copy it there"
+            )
+        return True
 
     def license(self) -> str | None:
         """What the model card's front matter says; None where it says nothing."""
@@ -148,8 +169,10 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: It cannot be read, or holds something else.
     """
     try:
+        if (size := path.stat().st_size) > _LONGEST_JSON:
+            raise CheckpointError(f"{path} has {size} bytes, more than such a file needs")
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}; download it again") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")

@@ -20,7 +20,9 @@ from bareclip.bundle import (
     TowerFiles,
     file_record,
 )
+from bareclip.bundle.external_data import external_locations
 from bareclip.encoders import ImageEncoder, Options, TextEncoder
+from bareclip.files import printable
 from bareclip.measure.fidelity import BASE
 
 from . import authored, ready_made
@@ -144,6 +146,7 @@ def _write(
             files=file_records(graph, folder),
             parity=None,
         )
+        _check_locations(graph, towers[tower], folder)
     if conversion.text is not None:
         save_tokenizer(conversion.text.tokenizer, folder / TOKENIZER)
     bundle = Bundle(
@@ -175,6 +178,21 @@ def _write(
     bundle = replace(bundle, precisions={BASE: checked})
     bundle.write()
     return bundle
+
+
+def _check_locations(graph: Path, files: TowerFiles, folder: Path) -> None:
+    """Refuses a graph that refers to weights other than those written beside it.
+
+    Raises:
+        CheckpointError: It does, as a ready-made one may in an attribute or a graph within it.
+    """
+    beside = graph.parent.relative_to(folder)
+    for location in sorted(external_locations(graph)):
+        if (beside / location).as_posix() not in files.files:
+            raise CheckpointError(
+                f"the {graph.stem} graph refers to weights in {printable(location)}, other than by "
+                "an initializer, and those do not become part of a bundle"
+            )
 
 
 def _parity(

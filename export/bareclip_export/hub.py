@@ -9,6 +9,10 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bareclip.types import short
 
 from .errors import CheckpointError
 from .files import CONFIGS, WEIGHTS
@@ -27,6 +31,8 @@ _SMALL_FILES = [
     "README.md",
 ]
 
+_CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_INFO = re.compile(r"/api/models/.*/revision/|/api/models/[^/]+/[^/]+$")
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
@@ -69,12 +75,86 @@ def download(source: str, graphs: Sequence[str] = ()) -> tuple[Path, str]:
     return folder, folder.name
 
 
+def _refuse_endpoint(endpoint: str) -> None:
+    """Refuses an address at which anyone between here and there could answer.
+
+    Raises:
+        CheckpointError: It is neither https nor this machine.
+    """
+    address = urlsplit(endpoint)
+    host = address.hostname or ""
+    local = host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", host) is not None
+    if address.scheme != "https" and not (address.scheme == "http" and local):
+        raise CheckpointError(
+            f"HF_ENDPOINT is {address.scheme}://{host}, where anyone on the way could change what "
+            "is downloaded: give an https address, or download the files yourself"
+        )
+
+
+def _guard_answers() -> None:
+    """Has every answer of the Hub checked before huggingface_hub makes paths of what it says."""
+    import huggingface_hub
+    from huggingface_hub.utils import get_session
+
+    if hasattr(huggingface_hub, "configure_http_backend"):  # before 1.0, over requests
+        huggingface_hub.configure_http_backend(_requests_session)
+        return
+    client = get_session()
+    hooks = client.event_hooks
+    if _refuse_names not in hooks["response"]:
+        client.event_hooks = hooks | {"response": [*hooks["response"], _refuse_names]}
+
+
+def _requests_session() -> Any:
+    import requests
+
+    session = requests.Session()
+    session.hooks["response"].append(lambda response, **_: _refuse_names(response))
+    return session
+
+
+def _refuse_names(response: Any) -> None:
+    """Refuses an answer with a checksum or a commit that is none.
+
+    huggingface_hub joins them into paths, so that a hostile server could have a file written
+    anywhere.
+
+    Raises:
+        CheckpointError: It has one.
+    """
+    if response.status_code >= 400:
+        return
+    headers, said = response.headers, {}
+    if response.request.method == "HEAD":
+        etag = headers.get("X-Linked-Etag") or headers.get("ETag")
+        said = {"checksum": etag and etag.removeprefix("W/").strip('"')}
+        said["commit"] = headers.get("X-Repo-Commit")
+    elif _INFO.search(str(response.url)):
+        response.read() if hasattr(response, "read") else response.content
+        data = response.json()
+        said["commit"] = data.get("sha") if isinstance(data, dict) else None
+    for what, name in said.items():
+        if name is not None and not (type(name) is str and _CHECKSUM.fullmatch(name)):
+            raise CheckpointError(
+                f"the Hub at HF_ENDPOINT gives {short(name)} for a {what}, which is none; nothing "
+                "was written: give another HF_ENDPOINT, or a folder that holds the checkpoint"
+            )
+
+
 def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
     # Here, since huggingface_hub takes half a second to import and a local folder needs none.
-    from huggingface_hub import snapshot_download
+    import huggingface_hub
+    from huggingface_hub import constants
 
+    if not constants.HF_HUB_OFFLINE:
+        _refuse_endpoint(constants.ENDPOINT)
+    _guard_answers()
     try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        folder = Path(
+            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns)
+        )
+    except CheckpointError:
+        raise
     except Exception as error:  # its transports' errors share no base across its versions
         named = f"{repo}@{revision}" if revision else repo
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -92,13 +172,22 @@ def _check(folder: Path, patterns: Sequence[str]) -> None:
 
     huggingface_hub compares lengths only. Where links cannot be made, as on Windows, files have
     names of their own, and are not compared.
+
+    Raises:
+        CheckpointError: One is another, or is a link to elsewhere than the cache.
     """
+    blobs = (folder.parents[1] / "blobs").resolve()
     for path in sorted(folder.rglob("*")):
         name, blob = path.relative_to(folder).as_posix(), path.resolve()
         if not path.is_file() or not any(fnmatch(name, pattern) for pattern in patterns):
             continue
-        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+        if not path.is_symlink():
             continue
+        if blob.parent != blobs or not _CHECKSUM.fullmatch(blob.name):
+            raise CheckpointError(
+                f"{name} of {folder} is a link to {blob}, which is no file of the cache: delete it "
+                "and run this again"
+            )
         found = _checksums(blob)
         if blob.name not in found:
             raise CheckpointError(

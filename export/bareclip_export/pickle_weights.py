@@ -20,6 +20,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from bareclip.types import short
+
 from .errors import CheckpointError
 from .tensors import Tensor
 
@@ -37,6 +39,14 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+# A thousand tensors are described in 200 KB; a byte of a pickle can make a hundred of memory.
+_LONGEST_PICKLE = 4 << 20
+_MOST_ENTRIES = 100_000
+# Of a tensor: NumPy has as many axes.
+_MOST_AXES = 32
+_LARGEST = 1 << 48
+
+
 @dataclass(frozen=True)
 class _Storage:
     """Raw numbers: an entry of the zip, read when a tensor is."""
@@ -47,8 +57,28 @@ class _Storage:
     length: int
 
     def read(self) -> NDArray[Any]:
-        with zipfile.ZipFile(self.path) as archive:
-            return np.frombuffer(archive.read(self.entry), self.dtype)
+        """(length,) numbers.
+
+        Raises:
+            CheckpointError: The file has fewer bytes than its directory says.
+        """
+        size = self.length * self.dtype.itemsize
+        data = _read(self.path, self.entry, size)
+        if len(data) != size:
+            raise CheckpointError(
+                f"{self.path} is damaged: {self.entry} has {len(data)} bytes, where a tensor needs "
+                f"{size}; download it again"
+            )
+        return np.frombuffer(data, self.dtype)
+
+
+def _read(path: Path, entry: str, most: int) -> bytes:
+    """An entry's first bytes. What the zip's directory says of it is not believed."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
+            return file.read(most)
+    except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {entry}: {error}; download it again") from error
 
 
 def read_pickle_weights(path: Path) -> dict[str, Tensor]:
@@ -59,11 +89,23 @@ def read_pickle_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = {info.filename: info.file_size for info in archive.infolist()}
-            description = next((n for n in entries if n.endswith("/data.pkl")), None)
-            if description is None:
-                raise CheckpointError(f"{path} is a zip without data.pkl, not PyTorch weights")
-            data = archive.read(description)
+            infos = archive.infolist()
+        # torch.save compresses nothing, so that no file is larger than it looks.
+        if odd := next((i for i in infos if i.compress_type or i.flag_bits & 1), None):
+            raise CheckpointError(
+                f"{path} is refused: {short(odd.filename)} in it is compressed, which PyTorch's "
+                "files are not; use a model.safetensors"
+            )
+        entries = {info.filename: info.file_size for info in infos}
+        description = next((n for n in entries if n.endswith("/data.pkl")), None)
+        if description is None:
+            raise CheckpointError(f"{path} is a zip without data.pkl, not PyTorch weights")
+        if len(infos) > _MOST_ENTRIES or entries[description] > _LONGEST_PICKLE:
+            raise CheckpointError(
+                f"{path} is refused: it has {len(infos)} files and a data.pkl of "
+                f"{entries[description]} bytes, more than weights come to; use a model.safetensors"
+            )
+        data = _read(path, description, _LONGEST_PICKLE)
         state = _Unpickler(data, path, description.removesuffix("data.pkl"), entries).load()
     except zipfile.BadZipFile:
         raise CheckpointError(
@@ -73,7 +115,8 @@ def read_pickle_weights(path: Path) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except Exception as error:  # a malformed pickle can raise nearly anything
-        raise CheckpointError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {short(str(error))}"
+        raise CheckpointError(f"cannot read {path}: {reason}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not tensors by name")
     return {name: t for name, t in state.items() if isinstance(t, Tensor)}
@@ -84,15 +127,62 @@ def _ignore_state(unpickler: Any) -> None:
     unpickler.stack.pop()
 
 
+def _set_item(unpickler: Any) -> None:
+    value, name = unpickler.stack.pop(), unpickler.stack.pop()
+    _put(unpickler.stack[-1], [(name, value)])
+
+
+def _set_items(unpickler: Any) -> None:
+    items = unpickler.pop_mark()
+    _put(unpickler.stack[-1], list(zip(items[::2], items[1::2], strict=True)))
+
+
+def _make_dict(unpickler: Any) -> None:
+    items = unpickler.pop_mark()
+    made: dict[str, Any] = {}
+    _put(made, list(zip(items[::2], items[1::2], strict=True)))
+    unpickler.append(made)
+
+
+def _put(target: Any, items: list[tuple[Any, Any]]) -> None:
+    """Adds to a dictionary under strings only.
+
+    A tuple of a tuple of itself and itself, 60 times over, takes 60 bytes and no end to hash.
+    """
+    if not isinstance(target, dict) or any(type(name) is not str for name, _ in items):
+        raise TypeError("it puts something under what is no string")
+    target.update(items)
+
+
+def _ordered(items: Any = ()) -> dict[str, Any]:
+    if type(items) not in (list, tuple) or any(len(item) != 2 for item in items):
+        raise TypeError("it fills a dictionary with what is no pair")
+    made: dict[str, Any] = collections.OrderedDict()
+    _put(made, [(item[0], item[1]) for item in items])
+    return made
+
+
+def _refused(unpickler: Any) -> None:
+    raise TypeError("it holds sets or byte arrays, which no weights do")
+
+
 class _Unpickler(pickle._Unpickler):
     """Admits tensors, their storages and the dictionary they are in; nothing else.
 
-    It is pickle's Python implementation, since the C one's BUILD cannot be replaced.
+    It is pickle's Python implementation, since the C one's BUILD cannot be replaced. Nothing
+    that is read is hashed, compared or shown before it is known to be a string or a number.
     """
 
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: _ignore_state,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.DICT[0]: _make_dict,
+        **dict.fromkeys(
+            (pickle.BYTEARRAY8[0], pickle.EMPTY_SET[0], pickle.ADDITEMS[0], pickle.FROZENSET[0]),
+            _refused,
+        ),
     }
 
     def __init__(self, data: bytes, path: Path, prefix: str, entries: dict[str, int]) -> None:
@@ -103,7 +193,7 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         admitted: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
+            ("collections", "OrderedDict"): _ordered,
             ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
             ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
         }
@@ -111,19 +201,23 @@ class _Unpickler(pickle._Unpickler):
             return admitted[module, name]
         if module == "torch" and name in _DTYPES:
             return name
+        asked = short(f"{module}.{name}").strip("'\"")
         raise CheckpointError(
-            f"{self._path} is refused: its pickle asks for {module}.{name}, which is no "
+            f"{self._path} is refused: its pickle asks for {asked}, which is no "
             "tensor and could run anything; use a model.safetensors from a source you trust"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, name, key, _device, length = pid
-        if kind != "storage" or name not in _DTYPES or type(length) is not int:
-            raise CheckpointError(f"{self._path} is refused: unknown reference {pid!r}")
+        types = tuple(map(type, pid)) if type(pid) is tuple else ()
+        if types[:3] != (str, str, str) or types[4:] != (int,) or pid[1] not in _DTYPES:
+            raise CheckpointError(f"{self._path} is refused: a reference of it is to no storage")
+        _, name, key, _device, length = pid
         dtype = _DTYPES[name]
         entry = f"{self._prefix}data/{key}"
-        if self._entries.get(entry, -1) < length * dtype.itemsize:
-            raise CheckpointError(f"{self._path} is damaged: {entry} is missing or cut short")
+        if not 0 <= length * dtype.itemsize <= self._entries.get(entry, -1):
+            raise CheckpointError(
+                f"{self._path} is damaged: {short(entry)} is missing or cut short"
+            )
         return _Storage(self._path, entry, dtype, length)
 
 
@@ -138,9 +232,11 @@ def _rebuild_tensor(
 ) -> Tensor:
     if not isinstance(storage, _Storage):
         raise TypeError("a tensor without a storage")
+    if type(shape) is not tuple or type(stride) is not tuple or len(shape) > _MOST_AXES:
+        raise TypeError("a tensor without a shape and a stride")
     numbers = (offset, *shape, *stride)
-    if len(shape) != len(stride) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise CheckpointError(f"{storage.path} has a tensor of shape {shape} and stride {stride}")
+    if len(shape) != len(stride) or not all(type(n) is int and 0 <= n < _LARGEST for n in numbers):
+        raise CheckpointError(f"{storage.path} has a tensor whose shape or stride is none")
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
     # Outside these bounds as_strided would read memory that is not the tensor's.
     if 0 not in shape and (last >= storage.length or math.prod(shape) > storage.length):
@@ -149,6 +245,8 @@ def _rebuild_tensor(
         )
 
     def read() -> NDArray[Any]:
+        if 0 in shape:
+            return np.zeros(shape, storage.dtype)
         flat = storage.read()[offset:]
         size = storage.dtype.itemsize
         strided = np.lib.stride_tricks.as_strided(flat, shape, [s * size for s in stride])

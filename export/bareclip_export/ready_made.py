@@ -51,14 +51,14 @@ def convert(
         CheckpointError: No graphs, or none of a variant; of another model type; with inputs or
             outputs that are unknown; or a SigLIP without its scale and bias.
     """
-    graphs = [t for t in TOWERS if (checkpoint.folder / graph_file(t)).is_file()]
+    graphs = [t for t in TOWERS if checkpoint.holds(graph_file(t))]
     if not graphs:
         raise CheckpointError(
             f"{checkpoint.name} has neither {graph_file('vision')} nor {graph_file('text')}, which "
             "variants beside them are measured against"
         )
     for name in (graph_file(tower, variant) for variant in variants for tower in graphs):
-        if not (checkpoint.folder / name).is_file():
+        if not checkpoint.holds(name):
             raise CheckpointError(f"{checkpoint.name} has no {name}")
     kind = _kind(checkpoint)
     image = _image(checkpoint, kind) if "vision" in graphs else None

@@ -10,6 +10,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bareclip.bundle import ImageRecipe, TextRecipe
+from bareclip.bundle.external_data import external_locations
+from bareclip.files import printable
 from bareclip.inference.device import Device
 from bareclip.inference.installation import import_onnxruntime
 from bareclip.inference.session import make_session
@@ -133,13 +135,16 @@ class ReadyMadeGraph:
 
 
 def _load(path: Path) -> ir.Model:
-    """Reads a graph. Weights that lie apart may lie behind links, as in huggingface_hub's cache.
+    """Reads a graph. It may lie behind a link, its weights with it, as in huggingface_hub's cache.
 
     Raises:
         CheckpointError: It is no graph, or weights of it are not beside it.
     """
     try:
+        _check_weights(path)
         model = ir.load(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # protobuf's and onnx_ir's errors share no base
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -148,10 +153,7 @@ def _load(path: Path) -> ir.Model:
         ) from error
     for value in model.graph.initializers.values():
         if isinstance(tensor := value.const_value, ir.ExternalTensor):
-            place = Path(tensor.location)
-            real = (path.parent / place).resolve()
-            if place.is_absolute() or ".." in place.parts or not real.is_file():
-                raise CheckpointError(f"{path} has weights in {place}, which is not beside it")
+            real = (path.parent / tensor.location).resolve()
             value.const_value = ir.ExternalTensor(
                 real.name,
                 tensor.offset,
@@ -162,6 +164,28 @@ def _load(path: Path) -> ir.Model:
                 base_dir=real.parent,
             )
     return model
+
+
+def _check_weights(path: Path) -> None:
+    """Refuses a graph that takes weights from elsewhere, in whatever place of it.
+
+    Raises:
+        BundleError: It is no graph.
+        CheckpointError: Weights are not in a file beside it.
+    """
+    beside = path.resolve().parent
+    for location in sorted(external_locations(path)):
+        place = Path(location)
+        real = (path.parent / place).resolve()
+        shown = printable(location)
+        if place.is_absolute() or ".." in place.parts or not real.is_file():
+            raise CheckpointError(f"{path} has weights in {shown}, which is not beside it")
+        # ONNX Runtime follows no such link either since 1.24.
+        if not real.is_relative_to(beside):
+            raise CheckpointError(
+                f"{path} has weights in {shown}, a link to {real}, which is not beside it: copy it "
+                "there"
+            )
 
 
 def _oldest(model: ir.Model) -> str:

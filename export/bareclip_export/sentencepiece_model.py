@@ -177,8 +177,9 @@ def _mapped(charsmap: bytes) -> list[normalizers.Normalizer]:
 def _composing_marks() -> str:
     """Marks that become one letter with what they follow."""
     pairs = (unicodedata.decomposition(chr(code)).split() for code in range(0x20000))
-    return "".join(sorted({chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2
-                           and pair[0][0] != "<"}))
+    return "".join(
+        sorted({chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2 and pair[0][0] != "<"})
+    )
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Field]]:

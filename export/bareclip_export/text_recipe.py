@@ -147,7 +147,9 @@ def _read_siglip(
     end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     _check_side(checkpoint)
     pad = tokenizer.token_to_id(special_marks(len(special))[special.index(names[1])])
-    return tokenizer, TextRecipe(context_length, pad if fixed_length else end, end, fixed_length, ())
+    return tokenizer, TextRecipe(
+        context_length, pad if fixed_length else end, end, fixed_length, ()
+    )
 
 
 def lower_cases(checkpoint: Checkpoint) -> bool:

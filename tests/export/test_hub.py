@@ -176,3 +176,50 @@ def test_a_file_that_is_not_the_hubs_is_refused_by_name(
     assert advised
     Path(advised[1]).unlink()
     run("export", REPO, "-o", tmp_path / "bundle", **hub)
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        ({"ETag": "{}/x.pth"}, "for a checksum, which is none; nothing was written"),
+        ({"ETag": 'W/"../../../../x.pth"'}, "for a checksum, which is none"),
+        ({"ETag": '"' + "0" * 39 + '"'}, "for a checksum, which is none"),
+        ({"X-Linked-Etag": '"{}/x.pth"'}, "for a checksum, which is none"),
+        ({"X-Repo-Commit": "../../../../x"}, "gives '../../../../x' for a commit, which is none"),
+        ({"sha": "../../../../x"}, "gives '../../../../x' for a commit, which is none"),
+    ],
+)
+def test_a_hostile_hub_writes_nothing(
+    hub: dict[str, str], tmp_path: Path, lie: dict[str, str], message: str
+) -> None:
+    """huggingface_hub joins what a server says into paths."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Hub.lies |= {name: value.format(outside) for name, value in lie.items()}
+    found = run("export", REPO, "-o", tmp_path / "bundle", code=1, **hub)
+    assert message in found.stderr.splitlines()[-1]
+    assert not list(outside.iterdir())
+    assert not [path for path in tmp_path.rglob("x*") if path.name in ("x", "x.pth", "x.json")]
+
+
+def test_an_address_that_anyone_could_answer_at_is_refused(
+    hub: dict[str, str], tmp_path: Path
+) -> None:
+    for address in ("http://huggingface.co", "http://127.example.org", "ftp://127.0.0.1"):
+        environment = hub | {"HF_ENDPOINT": address}
+        found = run("export", REPO, "-o", tmp_path / "bundle", code=1, **environment)
+        assert f"HF_ENDPOINT is {address}, where anyone on the way could" in found.stderr
+    assert Hub.asked == []
+
+
+def test_a_file_of_the_cache_that_is_a_link_elsewhere_is_refused(
+    hub: dict[str, str], tmp_path: Path
+) -> None:
+    run("export", REPO, "-o", tmp_path / "first", **hub)
+    [path] = (tmp_path / "cache").rglob("config.json")
+    (tmp_path / "other.json").write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(tmp_path / "other.json")
+    offline = hub | {"HF_HUB_OFFLINE": "1"}
+    found = run("export", REPO, "-o", tmp_path / "bundle", code=1, **offline)
+    assert "other.json, which is no file of the cache" in found.stderr

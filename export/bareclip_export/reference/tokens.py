@@ -63,7 +63,7 @@ def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
 
 
 def _siglip(path: Path, config: dict[str, Any]) -> Tokens:
-    """transformers 4.57, tokenization_siglip.py and tokenization_utils.py."""
+    """Transformers 4.57, tokenization_siglip.py and tokenization_utils.py."""
     model = Unigram(path)
     end, pad, unknown = (
         _named(config.get(f"{name}_token", usual))
@@ -132,7 +132,7 @@ def _vocabulary(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[tuple[str,
 
 
 def _clip(vocab: dict[str, int], ranks: dict[tuple[str, str], int], text: str) -> list[int]:
-    """transformers 4.57, CLIPTokenizerFast."""
+    """Transformers 4.57, CLIPTokenizerFast."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     text = _lower(unicodedata.normalize("NFC", text))
     words = []

@@ -14,7 +14,9 @@ from ..errors import BundleError
 _LARGEST = 256 << 20
 # What steps are tried on, one by one, before a text goes through all of them; and how many times
 # its length, and how many steps, no model's come near.
-_PROBE = "".join(map(chr, range(32, 0x180))) + " A photo of the cats, 京都 가 ヴ \N{CAT FACE} \tΣ а\n"
+_PROBE = (
+    "".join(map(chr, range(32, 0x180))) + " A photo of the cats, 京都 가 ヴ \N{CAT FACE} \tΣ а\n"
+)
 _MOST_GROWTH, _MOST_STEPS, _LONGEST = 20, 64, 256
 
 

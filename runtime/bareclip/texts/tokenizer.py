@@ -177,9 +177,7 @@ class Tokenizer:
                 yield places[start:end], rows[start:end]
 
 
-def _encoded(
-    tokenizer: tokenizers.Tokenizer, texts: Sequence[str]
-) -> list[tokenizers.Encoding]:
+def _encoded(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[tokenizers.Encoding]:
     try:
         with guarded():
             found: list[tokenizers.Encoding] = tokenizer.encode_batch(list(texts))
