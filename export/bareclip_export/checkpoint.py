@@ -14,6 +14,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from bareclip.types import short
+
 from . import hub
 from .errors import CheckpointError
 from .files import CONFIGS, WEIGHTS, Layout
@@ -136,14 +138,18 @@ class Checkpoint:
         if index is None:
             return []
         weight_map = index.get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{self.folder / name}.index.json has no weight_map")
-        paths = [self.folder / shard for shard in sorted(set(map(str, weight_map.values())))]
+        shards = list(weight_map.values()) if isinstance(weight_map, dict) else []
+        if not shards or any(type(shard) is not str or len(shard) > 255 for shard in shards):
+            raise CheckpointError(
+                f"{self.folder / name}.index.json has no weight_map of tensors to files; download "
+                "it again"
+            )
+        paths = [self.folder / shard for shard in sorted(set(shards))]
         for path in paths:
             # An index may not reach outside the checkpoint.
-            if path.parent != self.folder or not path.is_file():
+            if path.parent != self.folder or "\0" in path.name or not path.is_file():
                 raise CheckpointError(
-                    f"shard {path.name} of {self.folder / name}.index.json is missing; "
+                    f"shard {short(path.name)} of {self.folder / name}.index.json is missing; "
                     "download the checkpoint again"
                 )
         return paths
@@ -197,5 +203,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_tensor(path: Path, name: str) -> Any:
     # Opened anew for each tensor, so that pages already read do not stay mapped: a
     # process's memory would otherwise grow by the whole file.
-    with safe_open(path, "numpy") as file:
-        return file.get_tensor(name)
+    try:
+        with safe_open(path, "numpy") as file:
+            return file.get_tensor(name)
+    # What NumPy has no numbers for, as 8-bit floats, fails in several ways.
+    except (SafetensorError, OSError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot read tensor {name!r} of {path}: {error}; weights are to be in float32, float16 "
+            "or bfloat16"
+        ) from error

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from bareclip.bundle import ImageRecipe, Interpolation
+from bareclip.types import short
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
@@ -16,6 +17,8 @@ _RESAMPLING: dict[int, Interpolation] = {
     4: "box",
     5: "hamming",
 }
+# A side in pixels; no CLIP's is near. Memory goes with its square, and attention's with its fourth.
+LARGEST_IMAGE = 2048
 # openai/CLIP, clip/clip.py.
 OPENAI_MEAN = [0.48145466, 0.4578275, 0.40821073]
 OPENAI_STD = [0.26862954, 0.26130258, 0.27577711]
@@ -66,6 +69,11 @@ def read_image_recipe(
                 "prepared is unknown; take it from the model this one was trained from"
             )
         config = nested
+    if image_size > LARGEST_IMAGE:
+        raise CheckpointError(
+            f"{checkpoint.config_path} has images of {image_size} pixels a side; we author up to "
+            f"{LARGEST_IMAGE}"
+        )
     config = _defaults(config, processor, where) | config
     if not config.get("do_resize", True):
         raise CheckpointError(f"{where} has do_resize false; we need a resize to {image_size}")
@@ -82,7 +90,7 @@ def read_image_recipe(
         crop = size
     if crop != image_size or type(size) is not int or size < crop:
         raise CheckpointError(
-            f"{where} resizes to {size!r} and crops to {crop}, where the vision tower "
+            f"{where} resizes to {short(size)} and crops to {crop}, where the vision tower "
             f"takes {image_size}: they do not belong together"
         )
     normalize = config.get("do_normalize", True)
@@ -90,7 +98,7 @@ def read_image_recipe(
     std = _channels(config["image_std"] if normalize else [1.0] * 3, where)
     if type(scale) not in (int, float) or not 0 < scale <= 1 or min(std) <= 0:
         raise CheckpointError(
-            f"{where} has rescale_factor {scale!r} and image_std {std}; a factor is such as 1/255, "
+            f"{where} has rescale_factor {short(scale)} and image_std {std}; a factor is such as 1/255, "
             "and standard deviations are above 0"
         )
     return ImageRecipe(
@@ -114,7 +122,7 @@ def _defaults(config: dict[str, Any], processor: str, where: str) -> dict[str, A
     name = _ALIASES.get(name, name)
     if name not in _PROCESSORS:
         raise CheckpointError(
-            f"{where} has the unknown image processor {named!r}; known are {', '.join(_PROCESSORS)}"
+            f"{where} has the unknown image processor {short(named)}; known are {', '.join(_PROCESSORS)}"
         )
     return _PROCESSORS[name]
 
@@ -122,15 +130,15 @@ def _defaults(config: dict[str, Any], processor: str, where: str) -> dict[str, A
 def _interpolation(value: Any, where: str) -> Interpolation:
     if type(value) is not int or value not in _RESAMPLING:
         known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLING.items())
-        raise CheckpointError(f"{where} has the unknown resampling {value!r}; known are {known}")
+        raise CheckpointError(f"{where} has the unknown resampling {short(value)}; known are {known}")
     return _RESAMPLING[value]
 
 
 def _square(size: Any, where: str) -> int:
-    if isinstance(size, dict) and set(size) == {"height", "width"} and len({*size.values()}) == 1:
-        size = size["height"]
+    if isinstance(size, dict) and set(size) == {"height", "width"}:
+        size = size["height"] if size["height"] == size["width"] else size
     if type(size) is not int or size < 1:
-        raise CheckpointError(f"{where} has the size {size!r}; we author square images")
+        raise CheckpointError(f"{where} has the size {short(size)}; we author square images")
     return size
 
 
@@ -138,7 +146,7 @@ def _channels(values: Any, where: str) -> tuple[float, float, float]:
     if (
         isinstance(values, list)
         and len(values) == 3
-        and all(isinstance(v, (int, float)) for v in values)
+        and all(type(v) in (int, float) and abs(v) < 1e6 for v in values)
     ):
         return (float(values[0]), float(values[1]), float(values[2]))
-    raise CheckpointError(f"{where} has {values!r} where three numbers are due")
+    raise CheckpointError(f"{where} has {short(values)} where three numbers are due")

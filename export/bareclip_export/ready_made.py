@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bareclip.bundle import TOWERS, Bundle, ImageRecipe, Scoring, TextRecipe
+from bareclip.types import short
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError, PrecisionError
@@ -137,7 +138,7 @@ def _kind(checkpoint: Checkpoint) -> str:
     kind = str(given).removesuffix("_model").partition("_")[0]
     if kind not in _OUTPUTS:
         raise CheckpointError(
-            f"{checkpoint.config_path} has model_type {given!r}; we import {', '.join(_OUTPUTS)}"
+            f"{checkpoint.config_path} has model_type {short(given)}; we import {', '.join(_OUTPUTS)}"
         )
     return kind
 

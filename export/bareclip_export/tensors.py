@@ -36,6 +36,16 @@ class Tensor:
         return self.read().astype(np.float64)
 
 
+def _finite(values: NDArray[Any], name: str, source: str) -> NDArray[Any]:
+    if values.dtype.kind not in "iub" and not np.isfinite(values).all():
+        raise CheckpointError(
+            f"tensor {name!r} in {source} holds numbers that are none (NaN, or infinite): training "
+            "or a conversion to half precision broke it; take an earlier checkpoint, or download "
+            "it again"
+        )
+    return values
+
+
 @dataclass(frozen=True)
 class TensorStore:
     """A checkpoint's tensors by name.
@@ -58,6 +68,12 @@ class TensorStore:
             CheckpointError: There is none, or its shape is another.
         """
         if name not in self.tensors:
+            layer = name.removesuffix(".bias")
+            if f"{layer}.weight" in self.tensors and layer != name:
+                raise CheckpointError(
+                    f"layer {layer!r} in {self.source} has a weight and no bias, which the "
+                    "architecture that we author has: try --via optimum"
+                )
             raise CheckpointError(
                 f"tensor {name!r} of shape {shape} is missing in {self.source}; "
                 "the weights do not fit the config.json beside them: download both again"
@@ -68,7 +84,7 @@ class TensorStore:
                 f"tensor {name!r} in {self.source} has shape {tensor.shape}, where its "
                 f"config.json asks for {shape}: download both again"
             )
-        return tensor
+        return Tensor(shape, lambda: _finite(tensor.read(), name, self.source))
 
     def scalar(self, name: str) -> float:
         """A number, which some keep as a row of one.

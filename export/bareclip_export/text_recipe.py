@@ -10,6 +10,7 @@ import tokenizers
 from bareclip.bundle import CleanUp, TextRecipe
 from bareclip.errors import BundleError
 from bareclip.texts.guard import guarded, open_tokenizer
+from bareclip.types import short
 
 from .checkpoint import Checkpoint
 from .clip_bpe import clip_bpe, parse_merges, special_marks
@@ -162,7 +163,7 @@ def lower_cases(checkpoint: Checkpoint) -> bool:
     usual = tokenizer_class(checkpoint) in ("SiglipTokenizer", "Siglip2Tokenizer")
     if given is not None and type(given) is not bool:
         raise CheckpointError(
-            f"{checkpoint.folder}/tokenizer_config.json has do_lower_case {given!r}, not true or "
+            f"{checkpoint.folder}/tokenizer_config.json has do_lower_case {short(given)}, not true or "
             "false"
         )
     return usual if given is None else given
@@ -197,7 +198,7 @@ def tokenizer_class(checkpoint: Checkpoint) -> str:
     if name not in (*_PLAIN, "SiglipTokenizer"):
         raise CheckpointError(
             f"{checkpoint.folder}/tokenizer_config.json has the unknown tokenizer_class "
-            f"{named!r}; known are {', '.join(_PLAIN)} and SiglipTokenizer"
+            f"{short(named)}; known are {', '.join(_PLAIN)} and SiglipTokenizer"
         )
     return name
 
@@ -217,7 +218,7 @@ def _frame_as_gemma(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint) -> 
     for token, number in special:
         if number is None:
             raise CheckpointError(
-                f"{checkpoint.folder}/tokenizer_config.json puts {token!r} around a text, a token "
+                f"{checkpoint.folder}/tokenizer_config.json puts {short(token)} around a text, a token "
                 "that its tokenizer.json does not have"
             )
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
@@ -240,7 +241,7 @@ def _padding(checkpoint: Checkpoint, tokenizer: tokenizers.Tokenizer) -> int:
             if pad is not None:
                 return pad
             raise CheckpointError(
-                f"{checkpoint.folder / name} pads with {content!r}, a token that its "
+                f"{checkpoint.folder / name} pads with {short(content)}, a token that its "
                 "tokenizer.json does not have"
             )
     raise CheckpointError(
@@ -254,7 +255,7 @@ def _check_side(checkpoint: Checkpoint) -> None:
     usual = "left" if tokenizer_class(checkpoint) in _GEMMAS else "right"
     if (side := config.get("padding_side", usual)) != "right":
         raise CheckpointError(
-            f"{checkpoint.folder}/tokenizer_config.json has padding_side {side!r}; SigLIP's texts "
+            f"{checkpoint.folder}/tokenizer_config.json has padding_side {short(side)}; SigLIP's texts "
             "are filled up on the right: set it to 'right' if the model was trained so"
         )
 
@@ -282,14 +283,14 @@ def _vocabulary(checkpoint: Checkpoint) -> tuple[dict[str, int], list[tuple[str,
     if isinstance(model, dict):
         if model.get("type") != "BPE" or model.get("end_of_word_suffix") != "</w>":
             raise CheckpointError(
-                f"the tokenizer in {checkpoint.folder} is a {model.get('type')!r} model with the "
-                f"word ending {model.get('end_of_word_suffix')!r}, not CLIP's; take tokenizer.json "
+                f"the tokenizer in {checkpoint.folder} is a {short(model.get('type'))} model with "
+                f"the word ending {short(model.get('end_of_word_suffix'))}, not CLIP's; take tokenizer.json "
                 "from openai/clip-vit-large-patch14"
             )
-        return model["vocab"], parse_merges(model["merges"])
+        return _ids(model.get("vocab")), parse_merges(model.get("merges"))
     if vocab is not None and merges_path.is_file():
         lines: list[Any] = merges_path.read_text(encoding="utf-8").splitlines()
-        return vocab, parse_merges(lines)
+        return _ids(vocab), parse_merges(lines)
     raise CheckpointError(
         f"{checkpoint.name} has no tokenizer: neither tokenizer.json nor vocab.json and "
         "merges.txt; take them from the model this one was trained from"
@@ -301,6 +302,12 @@ def _vocabulary(checkpoint: Checkpoint) -> tuple[dict[str, int], list[tuple[str,
     )
 
 
+def _ids(vocab: Any) -> dict[str, int]:
+    if not isinstance(vocab, dict) or any(type(n) is not int or n < 0 for n in vocab.values()):
+        raise CheckpointError("its vocabulary is not of tokens and their ids")
+    return vocab
+
+
 def _converted(checkpoint: Checkpoint, openai: bool) -> tokenizers.Tokenizer:
     try:
         with guarded():
@@ -308,8 +315,9 @@ def _converted(checkpoint: Checkpoint, openai: bool) -> tokenizers.Tokenizer:
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint.folder}: {error}") from error
     except Exception as error:  # tokenizers raises bare Exception
+        reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"cannot read the tokenizer in {checkpoint.folder}: {error}"
+            f"cannot read the tokenizer in {checkpoint.folder}: {reason[:200]}"
         ) from error
 
 

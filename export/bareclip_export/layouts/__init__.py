@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from bareclip.types import short
+
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 from . import huggingface_clip, huggingface_siglip, open_clip
@@ -23,12 +25,13 @@ def read_model(checkpoint: Checkpoint) -> Model:
     """
     if checkpoint.layout == "open_clip":
         return open_clip.read(checkpoint)
-    architectures = checkpoint.config.get("architectures") or []
+    given = checkpoint.config.get("architectures")
+    architectures = [str(name) for name in given] if isinstance(given, list) else []
     for name in architectures:
         if name in _AUTHORED:
             return _AUTHORED[name](checkpoint, name)
-    named = ", ".join(map(str, architectures)) or checkpoint.config.get("model_type") or "none"
+    named = ", ".join(architectures) or str(checkpoint.config.get("model_type") or "none")
     raise CheckpointError(
-        f"{checkpoint.name} has the architecture {named}; we author "
+        f"{checkpoint.name} has the architecture {short(named)[1:-1]}; we author "
         f"{', '.join(_AUTHORED)} and OpenCLIP's folders"
     )

@@ -1,5 +1,7 @@
 """Tensor names that transformers' CLIPModel and SiglipModel share."""
 
+from bareclip.types import short
+
 from ..errors import CheckpointError
 from ..tensors import TensorStore
 from ..towers.weights import Activation, BlockWeights, NormWeights
@@ -34,7 +36,7 @@ def activation(config: TransformerConfig) -> Activation:
     """
     if config.activation not in ACTIVATIONS:
         raise CheckpointError(
-            f"the activation {config.activation!r} of this checkpoint is none that we author "
+            f"the activation {short(config.activation)} of this checkpoint is none that we author "
             f"({', '.join(ACTIVATIONS)}): try --via optimum"
         )
     return ACTIVATIONS[config.activation]

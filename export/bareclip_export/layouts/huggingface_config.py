@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bareclip.types import short
+
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 
 Section = dict[str, Any]
+
+# No size of a model is near; what is above it would only fail later, and less clearly.
+_LARGEST = 10**7
 
 # transformers 4.57, models/clip/configuration_clip.py: what a config may leave out.
 CLIP_VISION: Section = {
@@ -123,9 +128,9 @@ def read_width(checkpoint: Checkpoint, name: str, default: int) -> int:
         CheckpointError: It is no number.
     """
     width = checkpoint.config.get(name, default)
-    if type(width) is not int or width < 1:
+    if type(width) is not int or not 0 < width < _LARGEST:
         raise CheckpointError(
-            f"{checkpoint.config_path} has {name} = {width!r}, not an int such as {default}"
+            f"{checkpoint.config_path} has {name} = {short(width)}, not an int such as {default}"
         )
     return width
 
@@ -139,13 +144,15 @@ def _section(config: Section, name: str, defaults: Section, where: Path) -> Sect
         if given is None:
             continue
         if not isinstance(given, dict):
-            raise CheckpointError(f"{where} has {given!r} for {name}, not an object")
+            raise CheckpointError(f"{where} has {short(given)} for {name}, not an object")
         section |= defaults | given
     for key, default in defaults.items():
         value = section[key]
-        if type(value) is not type(default) or (type(value) is not str and value <= 0):
+        if type(value) is not type(default) or (
+            type(value) is not str and not 0 < value < _LARGEST
+        ):
             raise CheckpointError(
-                f"{where} has {name}.{key} = {value!r}, not a {type(default).__name__} such as "
+                f"{where} has {name}.{key} = {short(value)}, not a {type(default).__name__} such as "
                 f"{default!r}"
             )
     return section

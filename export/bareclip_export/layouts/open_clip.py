@@ -3,6 +3,7 @@
 import tokenizers
 
 from bareclip.bundle import Scoring, TextRecipe
+from bareclip.types import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
@@ -20,6 +21,7 @@ from .model import Model, Text, Vision
 from .named import linear, norm, packed
 from .open_clip_config import (
     CLEAN_UPS,
+    LARGEST,
     OpenClipConfig,
     Section,
     read_config,
@@ -53,8 +55,10 @@ def transformer_blocks(
     """All blocks of a tower of open_clip's own; their projections are packed into one."""
     activation = ACTIVATIONS[config.activation(section)]
     width, epsilon = section["width"], config.epsilon(section)
-    wide = int(width * section["mlp_ratio"])
-    if width % heads:
+    wide, layers = int(width * section["mlp_ratio"]), section["layers"]
+    if type(layers) is not int or not 0 < layers < LARGEST:
+        raise CheckpointError(f"{config.where} has layers = {short(layers)}, not such as 12")
+    if heads < 1 or width % heads:
         raise CheckpointError(f"{config.where} has {heads} heads in a width of {width}")
 
     def block(layer: str) -> BlockWeights:
@@ -74,7 +78,7 @@ def transformer_blocks(
             contract=linear(tensors, f"{layer}.mlp.c_proj", width, wide),
         )
 
-    return tuple(block(f"{name}.resblocks.{index}") for index in range(section["layers"]))
+    return tuple(block(f"{name}.resblocks.{index}") for index in range(layers))
 
 
 def _kind(config: OpenClipConfig) -> str:
@@ -95,19 +99,20 @@ def _tokenizer(
     checkpoint: Checkpoint, config: OpenClipConfig
 ) -> tuple[tokenizers.Tokenizer, TextRecipe]:
     text, pooling = config.text, text_pooling(config)
-    given = dict(text["tokenizer_kwargs"] or {})
+    given = text["tokenizer_kwargs"] or {}
     own = text["hf_tokenizer_name"] is not None
-    name = given.pop("clean", "whitespace" if own else "lower")
-    if given or name not in CLEAN_UPS:
+    known = isinstance(given, dict) and not set(given) - {"clean"}
+    name = str(given.get("clean", "whitespace" if own else "lower")) if known else ""
+    if name not in CLEAN_UPS:
         raise CheckpointError(
-            f"{config.where} has the unknown tokenizer_kwargs {text['tokenizer_kwargs']!r}; known "
+            f"{config.where} has the unknown tokenizer_kwargs {short(given)}; known "
             f"is clean, of {', '.join(CLEAN_UPS)}"
         )
     sizes = text["context_length"], text["vocab_size"]
     if not own:
         if pooling != "highest" or text["no_causal_mask"]:
             raise CheckpointError(
-                f"{config.where} has CLIP's tokenizer with pool_type {text['pool_type']!r} and "
+                f"{config.where} has CLIP's tokenizer with pool_type {short(text['pool_type'])} and "
                 f"no_causal_mask {text['no_causal_mask']}, a combination we do not author"
             )
         return read_openai_tokenizer(checkpoint, *sizes, CLEAN_UPS[name])
@@ -121,8 +126,8 @@ def _tokenizer(
         )
     if pooling == "highest":
         raise CheckpointError(
-            f"{config.where} pools the highest id of the tokenizer {text['hf_tokenizer_name']!r}, "
-            "which need not be its end token; we do not author that"
+            f"{config.where} pools the highest id of the tokenizer "
+            f"{short(text['hf_tokenizer_name'])}, which need not be its end token; we do not author that"
         )
     return tokenizer, recipe
 
@@ -137,10 +142,11 @@ def _vision(
         return open_clip_resnet.read(tensors, config)
     width, patch, size = section["width"], section["patch_size"], config.image_size
     if type(patch) is not int or not 1 <= patch <= size:
-        raise CheckpointError(f"{config.where} has patch_size {patch!r} in images of {size}")
+        raise CheckpointError(f"{config.where} has patch_size {short(patch)} in images of {size}")
     if section["pool_type"] not in ("tok", "avg"):
         raise CheckpointError(
-            f"{config.where} has the unknown pool_type {section['pool_type']!r}; known are tok, avg"
+            f"{config.where} has the unknown pool_type {short(section['pool_type'])}; known are "
+            "tok, avg"
         )
     average = "average" if section["final_ln_after_pool"] else "average_of_normed"
     epsilon = config.epsilon(section)
@@ -168,7 +174,7 @@ def _text(tensors: TensorStore, config: OpenClipConfig, prefix: str) -> TextTran
     name = f"{prefix}text_projection"
     if section["proj_type"] not in ("linear", "none"):
         raise CheckpointError(
-            f"{config.where} has the unknown proj_type {section['proj_type']!r}; known are linear "
+            f"{config.where} has the unknown proj_type {short(section['proj_type'])}; known are linear "
             "and none"
         )
     if section["proj_type"] == "linear" and section["proj_bias"]:

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bareclip.bundle import CleanUp, ImageRecipe, Interpolation
+from bareclip.types import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
-from ..image_recipe import OPENAI_MEAN, OPENAI_STD
+from ..image_recipe import LARGEST_IMAGE, OPENAI_MEAN, OPENAI_STD
 
 Section = dict[str, Any]
+
+# No size of a model is near; what is above it would only fail later, and less clearly.
+LARGEST = 10**7
 
 # open_clip 3.3, model.py, CLIPVisionCfg and CLIPTextCfg. What stands under ..._REFUSED changes
 # an answer in a way that we do not author, so it must be as it is here.
@@ -108,8 +112,11 @@ class OpenClipConfig:
         size = self.vision["image_size"]
         if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
             size = size[0]
-        if type(size) is not int or size < 1:
-            raise CheckpointError(f"{self.where} has image_size {size!r}; we author square images")
+        if type(size) is not int or not 0 < size <= LARGEST_IMAGE:
+            raise CheckpointError(
+                f"{self.where} has image_size {short(size)}; we author square images of "
+                f"up to {LARGEST_IMAGE} pixels a side"
+            )
         return size
 
     def activation(self, section: Section) -> str:
@@ -126,16 +133,18 @@ class OpenClipConfig:
         if given == {"approximate": "tanh"} and not self.quick_gelu:
             return "gelu_pytorch_tanh"
         raise CheckpointError(
-            f"{self.where} has the unknown act_kwargs {given!r} with quick_gelu "
+            f"{self.where} has the unknown act_kwargs {short(given)} with quick_gelu "
             f"{self.quick_gelu}; known is approximate tanh, without quick_gelu"
         )
 
     def epsilon(self, section: Section) -> float:
         """Of a tower's layer normalisations; 1e-5 is torch.nn.LayerNorm's."""
         given = section["norm_kwargs"] or {}
-        if set(given) - {"eps"}:
-            raise CheckpointError(f"{self.where} has the unknown norm_kwargs {given!r}")
-        return float(given.get("eps", 1e-5))
+        if type(given) is not dict or set(given) - {"eps"}:
+            raise CheckpointError(f"{self.where} has the unknown norm_kwargs {short(given)}")
+        epsilon = given.get("eps", 1e-5)
+        _check_number(epsilon, 1e-5, f"{self.where} has norm_kwargs.eps")
+        return float(epsilon)
 
 
 def read_config(checkpoint: Checkpoint) -> OpenClipConfig:
@@ -146,7 +155,7 @@ def read_config(checkpoint: Checkpoint) -> OpenClipConfig:
     """
     where = checkpoint.config_path
     model = checkpoint.config.get("model_cfg")
-    if not isinstance(model, dict) or not isinstance(model.get("embed_dim"), int):
+    if not isinstance(model, dict) or type(model.get("embed_dim")) is not int:
         raise CheckpointError(f"{where} has no model_cfg with an embed_dim; download it again")
     if "multimodal_cfg" in model:
         raise CheckpointError(f"{where} describes a CoCa (multimodal_cfg), which we do not author")
@@ -166,15 +175,19 @@ def read_image_recipe(checkpoint: Checkpoint, config: OpenClipConfig) -> ImageRe
         CheckpointError: An unknown interpolation or way of resizing.
     """
     given = checkpoint.config.get("preprocess_cfg") or {}
+    if not isinstance(given, dict):
+        raise CheckpointError(
+            f"{config.where} has {short(given)} for preprocess_cfg, not an object"
+        )
     resize = given.get("resize_mode") or "shortest"
     interpolation = given.get("interpolation") or "bicubic"
     for field, value, known in (
         ("resize_mode", resize, _RESIZES),
         ("interpolation", interpolation, _INTERPOLATIONS),
     ):
-        if value not in known:
+        if str(value) not in known:
             raise CheckpointError(
-                f"{config.where} has the unknown {field} {value!r}; known are {', '.join(known)}"
+                f"{config.where} has the unknown {field} {short(value)}; known are {', '.join(known)}"
             )
     return ImageRecipe(
         size=config.image_size,
@@ -197,9 +210,9 @@ def text_pooling(config: OpenClipConfig) -> int | Literal["highest", "last"]:
     """
     pooling = {"argmax": "highest", "last": "last", "eos": config.text["eos_id"]}
     name = config.text["pool_type"]
-    if name not in pooling:
+    if str(name) not in pooling:
         raise CheckpointError(
-            f"{config.where} has the unknown text pool_type {name!r}; known are "
+            f"{config.where} has the unknown text pool_type {short(name)}; known are "
             f"{', '.join(pooling)}"
         )
     return pooling[name]
@@ -208,8 +221,11 @@ def text_pooling(config: OpenClipConfig) -> int | Literal["highest", "last"]:
 def _channels(values: Any, where: Path) -> tuple[float, float, float]:
     if type(values) in (int, float):
         values = [values] * 3
-    if not isinstance(values, list) or len(values) != 3:
-        raise CheckpointError(f"{where} has {values!r} where three numbers are due")
+    numbers = isinstance(values, list) and all(
+        type(v) in (int, float) and abs(v) < 1e6 for v in values
+    )
+    if not numbers or len(values) != 3:
+        raise CheckpointError(f"{where} has {short(values)} where three numbers are due")
     return (float(values[0]), float(values[1]), float(values[2]))
 
 
@@ -218,15 +234,15 @@ def _section(
 ) -> Section:
     given = model.get(name)
     if not isinstance(given, dict):
-        raise CheckpointError(f"{where} has {given!r} for {name}, not an object")
+        raise CheckpointError(f"{where} has {short(given)} for {name}, not an object")
     for key, value in given.items():
-        if key in refused and value not in (refused[key], False, None):
+        if key in refused and value != refused[key] and value not in (False, None):
             raise CheckpointError(
-                f"{where} has {name}.{key} = {value!r}, which we do not author; it would have "
+                f"{where} has {name}.{key} = {short(value)}, which we do not author; it would have "
                 f"to be {refused[key]!r}"
             )
         if key not in defaults and key not in refused and key not in _INERT:
-            raise CheckpointError(f"{where} has the unknown field {name}.{key} = {value!r}")
+            raise CheckpointError(f"{where} has the unknown field {name}.{key} = {short(value)}")
     section = defaults | {key: value for key, value in given.items() if key in defaults}
     for key, default in defaults.items():
         if type(default) in (int, float, bool) and key not in (
@@ -240,5 +256,5 @@ def _section(
 
 def _check_number(value: Any, default: Any, what: str) -> None:
     wanted = (int, float) if type(default) is float else (type(default),)
-    if type(value) not in wanted or (type(default) is not bool and value <= 0):
-        raise CheckpointError(f"{what} = {value!r}, not such as {default!r}")
+    if type(value) not in wanted or (type(default) is not bool and not 0 < value < LARGEST):
+        raise CheckpointError(f"{what} = {short(value)}, not such as {default!r}")

@@ -1,5 +1,7 @@
 """open_clip's ModifiedResNet: its tensor names (modified_resnet.py)."""
 
+from bareclip.types import short
+
 from ..errors import CheckpointError
 from ..tensors import TensorStore
 from ..towers.weights import BottleneckWeights, ConvolutionWeights, ModifiedResNetWeights
@@ -20,12 +22,14 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> ModifiedResNetWeights:
     """
     layers, width = config.vision["layers"], config.vision["width"]
     size = config.image_size
-    if len(layers) != 4 or not all(type(n) is int and n >= 1 for n in layers) or size % 32:
+    if len(layers) != 4 or not all(type(n) is int and 0 < n < 1000 for n in layers) or size % 32:
         raise CheckpointError(
-            f"{config.where} has a ResNet of layers {layers!r} on images of {size}; we author four "
+            f"{config.where} has a ResNet of layers {short(layers)} on images of {size}; we author four "
             "layers of one block at least, on sizes that 32 divides"
         )
-    half, wide = width // 2, width * 32
+    half, wide, heads = width // 2, width * 32, width * 32 // config.vision["head_width"]
+    if heads < 1 or wide % heads:
+        raise CheckpointError(f"{config.where} has {heads} heads in a width of {wide}")
     blocks: list[BottleneckWeights] = []
     into = width
     for number, count in enumerate(layers, start=1):
@@ -43,7 +47,7 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> ModifiedResNetWeights:
             _convolution(tensors, "visual.conv3", "visual.bn3", (width, half, 3, 3)),
         ),
         blocks=tuple(blocks),
-        heads=wide // config.vision["head_width"],
+        heads=heads,
         positions=tensors.get(
             "visual.attnpool.positional_embedding", (1 + (size // 32) ** 2, wide)
         ),

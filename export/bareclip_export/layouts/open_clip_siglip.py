@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from bareclip.types import short
+
 from ..errors import CheckpointError
 from ..tensors import TensorStore
 from ..towers.weights import (
@@ -51,12 +53,12 @@ def trunk(config: OpenClipConfig) -> tuple[Trunk, int]:
     found = TRUNKS_OF_SIZE.get(name) or TRUNKS.get(name.rpartition("_")[0])
     if found is None:
         raise CheckpointError(
-            f"{config.where} has the timm model {name!r}; we author {', '.join(TRUNKS)}"
+            f"{config.where} has the timm model {short(name)}; we author {', '.join(TRUNKS)}"
         )
     pool, proj = config.vision["timm_pool"], config.vision["timm_proj"]
     if (pool, proj) != ("map", "none"):
         raise CheckpointError(
-            f"{config.where} has timm_pool {pool!r} and timm_proj {proj!r}; we author 'map', 'none'"
+            f"{config.where} has timm_pool {short(pool)} and timm_proj {short(proj)}; we author 'map', 'none'"
         )
     return found, int(name.partition("_patch")[2].partition("_")[0])
 

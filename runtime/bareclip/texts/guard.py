@@ -51,8 +51,9 @@ def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
     except BundleError:
         raise
     except Exception as error:  # tokenizers raises bare Exception
+        reason = " ".join(str(error).split())
         raise BundleError(
-            f"cannot read tokenizer {path}: {error}; export or download it again"
+            f"cannot read tokenizer {path}: {reason[:200]}; export or download it again"
         ) from error
     if reason:
         raise BundleError(f"{path} is refused: {reason}")
