@@ -139,7 +139,8 @@ def _tokenizer(model: _Model, special: list[str], lower: bool) -> tokenizers.Tok
 def _steps(charsmap: bytes, marks: dict[str, str], lower: bool) -> list[normalizers.Normalizer]:
     any_mark = f"[{''.join(marks.values())}]"
     replace = normalizers.Replace
-    steps = [replace("▁", " "), normalizers.Prepend(" ")]
+    # The space before a text is one that only the model's own map may join to another.
+    steps = [replace("▁", " "), normalizers.Prepend("▁")]
     steps += [replace(Regex(rf"{_SPACE}*{re.escape(t)}{_SPACE}*"), m) for t, m in marks.items()]
     if lower:
         steps.append(normalizers.Lowercase())
@@ -150,7 +151,7 @@ def _steps(charsmap: bytes, marks: dict[str, str], lower: bool) -> list[normaliz
     ]
     if charsmap:
         steps += _mapped(charsmap)
-    return [*steps, replace(Regex(" {2,}"), " "), replace(Regex(rf" +(?={any_mark}|\z)"), "")]
+    return [*steps, replace(Regex(" {2,}"), " "), replace(Regex(rf"[ ▁]+(?={any_mark}|\z)"), "")]
 
 
 def _mapped(charsmap: bytes) -> list[normalizers.Normalizer]:

@@ -16,6 +16,7 @@ import pytest
 
 from bareclip_export.errors import CheckpointError
 from bareclip_export.pickle_weights import read_pickle_weights
+from tests.export.fuzzing import damaged
 from tests.torch_zip import write_torch_zip
 
 RNG = np.random.default_rng(5)
@@ -172,12 +173,94 @@ def test_what_is_no_state_dict(tmp_path: Path) -> None:
 
 
 def test_garbled_pickles_never_escape_as_another_error(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    pickle.Pickler(buffer, protocol=2).dump({"a": [1, 2.5, "x"], "b": (None, True)})
-    clean = np.frombuffer(buffer.getvalue(), np.uint8)
-    assert list(pickletools.genops(buffer.getvalue()))
-    for _ in range(200):
-        data = clean.copy()
-        data[RNG.integers(0, len(data), 3)] ^= RNG.integers(1, 256, 3, dtype=np.uint8)
+    write_torch_zip(tmp_path / "x.bin", {"a.weight": np.ones((2, 2), np.float32), "b": np.ones(4)})
+    with zipfile.ZipFile(tmp_path / "x.bin") as archive:
+        whole = archive.read("archive/data.pkl")
+    assert list(pickletools.genops(whole))
+    for data in damaged(whole, seed=11):
         with contextlib.suppress(CheckpointError):
-            read_pickle_weights(_pickle(tmp_path, data.tobytes()))
+            for tensor in read_pickle_weights(_pickle(tmp_path, data)).values():
+                tensor.read()
+
+
+def test_damaged_zips_never_escape_as_another_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    write_torch_zip(path, {"a": np.ones((2, 2), np.float32)})
+    for data in damaged(path.read_bytes(), seed=12):
+        path.write_bytes(data)
+        with contextlib.suppress(CheckpointError):
+            for tensor in read_pickle_weights(path).values():
+                assert tensor.read().shape == tensor.shape
+
+
+def test_a_zips_directory_is_not_believed(tmp_path: Path) -> None:
+    """A file of 500 bytes whose directory says that 4 kB of numbers are in it."""
+    path = tmp_path / "x.bin"
+    write_torch_zip(path, {"t": np.ones(1024, np.float32)})
+    data = path.read_bytes()
+    start = data.index(np.ones(1024, np.float32).tobytes())
+    cut = data[: start + 16] + data[start + 4096 :]
+    directory = cut.index(b"PK\x01\x02")
+    # Places that the end of the file gives, and the entry after the one that was cut.
+    end = cut.rindex(b"PK\x05\x06")
+    cut = cut[: end + 16] + directory.to_bytes(4, "little") + cut[end + 20 :]
+    path.write_bytes(cut)
+    with pytest.raises(CheckpointError, match=r"x\.bin is damaged: archive/data/0"):
+        read_pickle_weights(path)["t"].read()
+
+
+def test_a_storage_of_fewer_bytes_than_its_tensor_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.bin"
+    write_torch_zip(path, {"t": np.ones(8, np.float32)})
+    tensor = read_pickle_weights(path)["t"]
+    write_torch_zip(path, {"t": np.ones(2, np.float32)})
+    with pytest.raises(CheckpointError, match="has 8 bytes, where a tensor needs 32; download it"):
+        tensor.read()
+
+
+def test_a_compressed_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**8))
+    assert path.stat().st_size < 10**6
+    with pytest.raises(CheckpointError, match=r"'archive/data\.pkl' in it is compressed"):
+        read_pickle_weights(path)
+
+
+# Each takes no end of time or memory, or the process with it, where a reader hashes, compares,
+# shows or believes what it reads.
+_DOUBLED = b"K\x00" + b"2\x86" * 60  # DUP, TUPLE2: (x, x) of itself, 2**60 numbers
+_STORAGE = b"(X\x07\0\0\0storage%bX\x01\0\0\x000X\x03\0\0\0cpu%btQ"
+_FLOAT, _FOUR = b"ctorch\nFloatStorage\n", b"K\x04"
+_REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n("
+BOMBS = {
+    "a key": b"}" + _DOUBLED + b"K\x01s.",
+    "several keys": b"}(" + _DOUBLED + b"K\x01u.",
+    "a key of a literal": b"(" + _DOUBLED + b"K\x01d.",
+    "a key of OrderedDict": b"ccollections\nOrderedDict\n](" + _DOUBLED + b"K\x01tae\x85R.",
+    "in a set": b"\x80\x04\x8f(" + _DOUBLED + b"\x90.",
+    "in a frozen set": b"\x80\x04(" + _DOUBLED + b"\x91.",
+    "a deep tuple": b"}" + b")" + b"\x85" * 10**6 + b"K\x01s.",
+    "a deep tuple, whole": b")" + b"\x85" * 10**6 + b".",
+    "a byte array": b"\x80\x05\x96" + (6 << 30).to_bytes(8, "little") + b".",
+    "a kind of storage": b"}X\x01\0\0\0a" + _STORAGE % (_DOUBLED, _FOUR) + b"s.",
+    "a length of a storage": b"}X\x01\0\0\0a" + _STORAGE % (_FLOAT, _DOUBLED) + b"s.",
+    "a reference": _DOUBLED + b"Q.",
+    "a shape": b"}X\x01\0\0\0a" + _REBUILD + _STORAGE % (_FLOAT, _FOUR) + b"K\x00" + _DOUBLED
+    + b"K\x01\x85\x89NtRs.",
+    "a size in a shape": b"}X\x01\0\0\0a" + _REBUILD + _STORAGE % (_FLOAT, _FOUR) + b"K\x00"
+    + _DOUBLED + b"\x85K\x01\x85\x89NtRs.",
+    "a long number": b"}X\x01\0\0\0a" + _REBUILD + _STORAGE % (_FLOAT, _FOUR) + b"K\x00\x8b"
+    + (10**6).to_bytes(4, "little") + b"\x01" * 10**6 + b"\x85K\x01\x85\x89NtRs.",
+    "a name": b"c" + b"a" * 10**6 + b"\nb\n.",
+    "too long": b"}" + b"N0" * (3 << 20) + b".",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_bombs_cost_a_line(tmp_path: Path, bomb: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_pickle_weights(_pickle(tmp_path, BOMBS[bomb]))
+    assert len(str(caught.value)) < 500

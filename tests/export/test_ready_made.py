@@ -274,3 +274,82 @@ def test_variants_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:
         found = run("import", folder, "-o", tmp_path / "b", "--variant", given, code=1).stderr
         assert message in found
         assert "Traceback" not in found
+
+
+def refused(folder: Path, tmp_path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        import_graphs(str(folder), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    return str(caught.value)
+
+
+def test_nothing_is_taken_from_outside(folder: Path, tmp_path: Path) -> None:
+    """A folder from elsewhere must not put a user's files into a bundle."""
+    graph = folder / "onnx" / "vision_model.onnx"
+    set_weights_apart(graph)
+    apart, secret = graph.with_name("vision_model.onnx_data"), tmp_path / "secret"
+    secret.write_bytes(apart.read_bytes())
+    apart.unlink()
+    apart.symlink_to(secret)
+    assert f"a link to {secret}, which is not beside it: copy it there" in refused(folder, tmp_path)
+    apart.unlink()
+    for place in (str(secret), "../../secret", "sub/../../../secret"):
+        model = onnx.load(graph, load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                entry.value = place if entry.key == "location" else entry.value
+        onnx.save(model, graph)
+        assert f"has weights in {place}, which is not beside it" in refused(folder, tmp_path)
+    graph.unlink()
+    write_vision(folder)
+    graph.rename(tmp_path / "outside.onnx")
+    graph.symlink_to(tmp_path / "outside.onnx")
+    assert f"{graph} is a link to {tmp_path / 'outside.onnx'}, outside of" in refused(
+        folder, tmp_path
+    )
+
+
+def in_attribute(location: str) -> onnx.NodeProto:
+    tensor = numpy_helper.from_array(np.zeros(OUT, np.float32), "hidden")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return helper.make_node("Constant", [], ["hidden"], value=tensor)
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("../../secret", "has weights in ../../secret, which is not beside it"),
+        ("beside", "the vision graph refers to weights in beside, other than by an initializer"),
+    ],
+)
+@pytest.mark.parametrize("within", [False, True])
+def test_weights_of_attributes_do_not_stay_behind(
+    folder: Path, tmp_path: Path, location: str, message: str, within: bool
+) -> None:
+    graph = folder / "onnx" / "vision_model.onnx"
+    (tmp_path / "secret").write_bytes(bytes(4 * OUT))
+    (graph.parent / "beside").write_bytes(bytes(4 * OUT))
+    model = onnx.load(graph)
+    nodes = [in_attribute(location)]
+    if within:
+        value = helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [OUT])
+        branch = helper.make_graph(nodes, "branch", [], [value])
+        yes = numpy_helper.from_array(np.array(True), "yes")
+        model.graph.initializer.append(yes)
+        nodes = [
+            helper.make_node("If", ["yes"], ["hidden"], then_branch=branch, else_branch=branch)
+        ]
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.extend([*nodes, helper.make_node("Add", ["before", "hidden"], ["image_embeds"])])
+    onnx.save(model, graph)
+    assert message in refused(folder, tmp_path)
+
+
+def test_images_that_no_model_takes(folder: Path, tmp_path: Path) -> None:
+    """An import would run the graph on one."""
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["image_size"] = 8192
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "has images of 8192 pixels a side; we author up to 2048" in refused(folder, tmp_path)
