@@ -160,12 +160,19 @@ def _mapped(charsmap: bytes) -> list[normalizers.Normalizer]:
     ``tokenizers`` reads it a letter with its marks at a time: of more than five bytes it takes
     them one by one, so that jamo do not become syllables; of fewer it may forget the marks. NFC
     makes letters of jamo and marks, but also sorts marks, as the points of Hebrew and Arabic. So
-    marks are kept apart by a letter that no text has, where they would not become part of one.
+    marks are kept apart by a letter that no text has, where they would be sorted or would not
+    become part of a letter.
     """
-    wall, other = chr(0xEFFFF), rf"[\p{{M}}&&[^{_composing_marks()}]]"
-    between = Regex(rf"(?<={other})(?=\p{{M}})|(?<=\p{{M}})(?={other})")
+    wall, marks = chr(0xEFFFF), _composing_marks()
+    other = rf"[\p{{M}}&&[^{''.join(marks)}]]"
+    apart = [(other, r"\p{M}"), (r"\p{M}", other)]
+    for order in sorted({*map(unicodedata.combining, marks)} - {0}):
+        first = "".join(mark for mark in marks if unicodedata.combining(mark) > order)
+        second = "".join(mark for mark in marks if unicodedata.combining(mark) == order)
+        apart += [(f"[{first}]", f"[{second}]")] if first else []
+    between = "|".join(f"(?<={before})(?={after})" for before, after in apart)
     return [
-        normalizers.Replace(between, wall),
+        normalizers.Replace(Regex(between), wall),
         normalizers.NFC(),
         normalizers.Replace(Regex(r"(?=\p{M})"), wall),
         normalizers.Precompiled(charsmap),
@@ -175,12 +182,11 @@ def _mapped(charsmap: bytes) -> list[normalizers.Normalizer]:
 
 
 @cache
-def _composing_marks() -> str:
+def _composing_marks() -> tuple[str, ...]:
     """Marks that become one letter with what they follow."""
     pairs = (unicodedata.decomposition(chr(code)).split() for code in range(0x20000))
-    return "".join(
-        sorted({chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2 and pair[0][0] != "<"})
-    )
+    found = {chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2 and pair[0][0] != "<"}
+    return tuple(sorted(found))
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Field]]:

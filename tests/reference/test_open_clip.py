@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import bareclip
-from bareclip.images.pixels import pixels
+from bareclip.images.pixels import read_pixels
 from bareclip_export.export import export
 from tests.seeded.open_clip import CONFIGS, write_checkpoint
 from tests.variants import SHAPES, picture
@@ -60,7 +60,7 @@ def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str
     clip = bareclip.load(tmp_path / name, reading="as_stored")
     assert bundle.image is not None
     for image in [picture(*shape) for shape in SHAPES] + [Image.open(p) for p in corpus.images]:
-        found = pixels(image, bundle.image, "as_stored")
+        found = read_pixels(image, bundle.image, "as_stored")
         np.testing.assert_array_equal(found, oracle.pixels(image), err_msg=str(image.size))
     texts = [*AWKWARD, *MARKUP, *corpus.texts]
     assert clip.texts.tokenizer is not None

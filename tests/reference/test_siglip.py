@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import bareclip
-from bareclip.images.pixels import pixels
+from bareclip.images.pixels import read_pixels
 from bareclip_export.export import export
 from tests.seeded.clip import Sizes
 from tests.seeded.siglip import SIZES, config, write_checkpoint
@@ -53,7 +53,7 @@ def answers_as_transformers(folder: Path, made: Path, tokenizer: Any, corpus: Co
         given = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
         raw = processor(image.convert("RGB"), input_data_format="channels_last", **given)
         wanted = raw["pixel_values"][0].transpose(1, 2, 0).astype(np.uint8)
-        np.testing.assert_array_equal(pixels(image, bundle.image_recipe(), "as_stored"), wanted)
+        np.testing.assert_array_equal(read_pixels(image, bundle.image_recipe(), "as_stored"), wanted)
     texts = [*AWKWARD, *corpus.texts]
     assert clip.texts.tokenizer is not None
     recipe = clip.texts.tokenizer.recipe
@@ -85,7 +85,7 @@ def answers_as_transformers(folder: Path, made: Path, tokenizer: Any, corpus: Co
 @pytest.mark.parametrize("size", ["tiny", "base-patch16"])
 def test_a_siglip_answers_as_transformers(tmp_path: Path, corpus: Corpus, size: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", SIZES[size])
-    trained = train_sentencepiece(folder, [t.lower() for t in corpus.texts], 400)
+    trained = train_sentencepiece(folder, [t.lower() for t in corpus.texts], 700)
     slow = transformers.SiglipTokenizer(str(trained), model_max_length=SIZES[size].context)
     set_vocabulary(folder, SIZES[size], len(slow))
     answers_as_transformers(folder, tmp_path / size, slow, corpus)

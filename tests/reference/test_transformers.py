@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import bareclip
-from bareclip.images.pixels import pixels
+from bareclip.images.pixels import read_pixels
 from bareclip.scoring.vectors import softmax
 from bareclip.texts.tokenizer import Tokenizer
 from bareclip_export.checkpoint import Checkpoint
@@ -55,7 +55,7 @@ def agree(oracle: Oracle, bundle: Path, corpus: Corpus) -> None:
     clip = bareclip.load(bundle, reading="as_stored")
     for path in corpus.images:
         wanted_pixels = oracle.pixels(Image.open(path).convert("RGB"))
-        found_pixels = pixels(path, clip.bundle.image, "as_stored")
+        found_pixels = read_pixels(path, clip.bundle.image, "as_stored")
         np.testing.assert_array_equal(found_pixels, wanted_pixels)
     images, texts = clip.embed_images(corpus.images), clip.embed_texts(corpus.texts)
     wanted_images, wanted_texts = (
@@ -155,7 +155,7 @@ def test_geometry_is_pixel_exact_at_any_size(vit_b32: Oracle, tmp_path: Path) ->
         oracle = Oracle(tmp_path, None, processor, None)
         for width, height in [*SHAPES, (224, 224), (227, 224), *sizes]:
             image = picture(width, height)
-            found = pixels(image, recipe, "as_stored")
+            found = read_pixels(image, recipe, "as_stored")
             np.testing.assert_array_equal(found, oracle.pixels(image), err_msg=f"{width}x{height}")
 
 

@@ -9,8 +9,10 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 
-def train_sentencepiece(folder: Path, texts: Iterable[str], size: int) -> Path:
-    """A SentencePiece model like SigLIP's: unigrams, </s> as 1, <unk> as 2, no <s>."""
+def train_sentencepiece(
+    folder: Path, texts: Iterable[str], size: int, byte_fallback: bool = True
+) -> Path:
+    """A SentencePiece model like SigLIP's: unigrams, </s> as 1, <unk> as 2, no <s>, bytes."""
     spm = pytest.importorskip("sentencepiece")
     written = io.BytesIO()
     spm.SentencePieceTrainer.train(
@@ -23,6 +25,7 @@ def train_sentencepiece(folder: Path, texts: Iterable[str], size: int) -> Path:
         bos_id=-1,
         pad_id=0,
         hard_vocab_limit=False,
+        byte_fallback=byte_fallback,
         minloglevel=2,
     )
     path = folder / "spiece.model"
@@ -30,11 +33,13 @@ def train_sentencepiece(folder: Path, texts: Iterable[str], size: int) -> Path:
     return path
 
 
-def train_gemma(folder: Path, texts: Iterable[str], size: int, context: int) -> int:
+def train_gemma(
+    folder: Path, texts: Iterable[str], size: int, context: int, lower: bool = False
+) -> int:
     """A tokenizer like SigLIP 2's, which is Gemma's: BPE of a whole text, bytes to fall back on.
 
     Its tokenizer.json frames a text as Gemma does, by <bos>; its tokenizer_config.json as SigLIP 2
-    does, by <eos>.
+    does, by <eos>. Where ``lower``, that also says that texts are lower-cased, as SigLIP 2's does.
 
     Returns:
         How many tokens it has.
@@ -70,6 +75,6 @@ def train_gemma(folder: Path, texts: Iterable[str], size: int, context: int) -> 
         "add_eos_token": True,
         "padding_side": "right",
         "model_max_length": context,
-    }
+    } | ({"do_lower_case": True} if lower else {})
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return len(vocab)
