@@ -209,6 +209,7 @@ def _read_tensor(path: Path, name: str) -> Any:
     # What NumPy has no numbers for, as 8-bit floats, fails in several ways.
     except (SafetensorError, OSError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise CheckpointError(
-            f"cannot read tensor {name!r} of {path}: {error}; weights are to be in float32, float16 "
+            f"cannot read tensor {name!r} of {path}: {error}; weights are to be in float32, "
+            "float16 "
             "or bfloat16"
         ) from error

@@ -5,6 +5,7 @@ settings (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN).
 """
 
 import hashlib
+import importlib
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -94,21 +95,19 @@ def _refuse_endpoint(endpoint: str) -> None:
 def _guard_answers() -> None:
     """Has every answer of the Hub checked before huggingface_hub makes paths of what it says."""
     import huggingface_hub
-    from huggingface_hub.utils import get_session
 
     if hasattr(huggingface_hub, "configure_http_backend"):  # before 1.0, over requests
         huggingface_hub.configure_http_backend(_requests_session)
         return
-    client = get_session()
+    client: Any = huggingface_hub.get_session()
     hooks = client.event_hooks
     if _refuse_names not in hooks["response"]:
         client.event_hooks = hooks | {"response": [*hooks["response"], _refuse_names]}
 
 
 def _requests_session() -> Any:
-    import requests
-
-    session = requests.Session()
+    # Where huggingface_hub needs it; newer ones do not bring it along.
+    session = importlib.import_module("requests").Session()
     session.hooks["response"].append(lambda response, **_: _refuse_names(response))
     return session
 

@@ -98,7 +98,8 @@ def read_image_recipe(
     std = _channels(config["image_std"] if normalize else [1.0] * 3, where)
     if type(scale) not in (int, float) or not 0 < scale <= 1 or min(std) <= 0:
         raise CheckpointError(
-            f"{where} has rescale_factor {short(scale)} and image_std {std}; a factor is such as 1/255, "
+            f"{where} has rescale_factor {short(scale)} and image_std {std}; a factor is such as "
+            "1/255, "
             "and standard deviations are above 0"
         )
     return ImageRecipe(
@@ -122,7 +123,8 @@ def _defaults(config: dict[str, Any], processor: str, where: str) -> dict[str, A
     name = _ALIASES.get(name, name)
     if name not in _PROCESSORS:
         raise CheckpointError(
-            f"{where} has the unknown image processor {short(named)}; known are {', '.join(_PROCESSORS)}"
+            f"{where} has the unknown image processor {short(named)}; known are "
+            f"{', '.join(_PROCESSORS)}"
         )
     return _PROCESSORS[name]
 
@@ -130,7 +132,9 @@ def _defaults(config: dict[str, Any], processor: str, where: str) -> dict[str, A
 def _interpolation(value: Any, where: str) -> Interpolation:
     if type(value) is not int or value not in _RESAMPLING:
         known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLING.items())
-        raise CheckpointError(f"{where} has the unknown resampling {short(value)}; known are {known}")
+        raise CheckpointError(
+            f"{where} has the unknown resampling {short(value)}; known are {known}"
+        )
     return _RESAMPLING[value]
 
 

@@ -14,23 +14,11 @@ from bareclip.encoders import ImageEncoder, TextEncoder
 from bareclip.measure.samples import AWKWARD_TEXTS, drawn_pixels
 from bareclip.scoring.vectors import cosine
 
+from .awkward_texts import TEXTS
 from .errors import ParityError
 
 # On normalised vectors. float32 towers land near 2e-7; a wrong constant far above.
 TOLERANCE = 1e-5
-
-# What tokenizers have been seen to disagree on.
-_TEXTS = (
-    *AWKWARD_TEXTS,
-    "Zürich, Málaga & København", "naïve cafe\N{COMBINING ACUTE ACCENT}s", "ΟΔΥΣΣΕΥΣ ΣΟΦΟΣ", "Σ",
-    "Москва Київ", "İstanbul, Iğdır", "STRASSE straße ẞ", "京都", "北海道", "東京タワー", "がぎぐ",
-    "か\u3099き\u3099", "서울", "\u1109\u1165\u110b\u116e\u11af", "ภาษาไทย", "हिन्दी में",
-    "شَدّة \u0634\u0651\u064e", "שָׁלוֹם \u05e9\u05c1\u05b8", "🐱", "👩‍👩‍👧 🏳️‍🌈", "ｆｕｌｌ－ｗｉｄｔｈ １２３",
-    "ﾀﾞ～ ①½ﬁ™…", "it's DON'T we'll they've I'm he'd", "e-mail: x_y@z.org #tag 50%", "!?", "- a",
-    "  two  spaces\tand\na line\u00a0\u3000", "\u200bzero\u200b width\ufeff", "&amp;lt;b&gt;",
-    "a </s> b</s>", "</s>cat", "<unk>!dog", "＜/s＞ ＜0x41＞ <0x41>", "<|startoftext|> a <|endoftext|>",
-    "<|EndOfText|>", "Hi!<end_of_text>", "a<end_of_text>b <start_of_text>", "▁a▁▁b", "9 99 1234567890",
-)  # fmt: skip
 
 # (a batch of a tower's input) -> (N, D) unit rows.
 Reference = Callable[[NDArray[Any]], NDArray[Any]]
@@ -66,8 +54,8 @@ def check_tokens(encoder: TextEncoder, tokens: Callable[[str], list[int]]) -> No
         ParityError: A text has other ids.
     """
     recipe = encoder.recipe
-    found = encoder.tokenizer.encode(_TEXTS, truncate=True)
-    for text, ids in zip(_TEXTS, found, strict=True):
+    found = encoder.tokenizer.encode(TEXTS, truncate=True)
+    for text, ids in zip(TEXTS, found, strict=True):
         wanted = tokens(text)
         if len(wanted) > recipe.context_length:
             wanted = [*wanted[: recipe.context_length - 1], wanted[-1]]

@@ -138,7 +138,8 @@ def _kind(checkpoint: Checkpoint) -> str:
     kind = str(given).removesuffix("_model").partition("_")[0]
     if kind not in _OUTPUTS:
         raise CheckpointError(
-            f"{checkpoint.config_path} has model_type {short(given)}; we import {', '.join(_OUTPUTS)}"
+            f"{checkpoint.config_path} has model_type {short(given)}; we import "
+            f"{', '.join(_OUTPUTS)}"
         )
     return kind
 

@@ -147,10 +147,9 @@ def _read_siglip(
     tokenizer = read_siglip(path, special, lower_cases(checkpoint))
     end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     _check_side(checkpoint)
-    pad = tokenizer.token_to_id(special_marks(len(special))[special.index(names[1])])
-    return tokenizer, TextRecipe(
-        context_length, pad if fixed_length else end, end, fixed_length, ()
-    )
+    pad: int | None = tokenizer.token_to_id(special_marks(len(special))[special.index(names[1])])
+    fill = pad if fixed_length and pad is not None else end
+    return tokenizer, TextRecipe(context_length, fill, end, fixed_length, ())
 
 
 def lower_cases(checkpoint: Checkpoint) -> bool:
@@ -163,7 +162,8 @@ def lower_cases(checkpoint: Checkpoint) -> bool:
     usual = tokenizer_class(checkpoint) in ("SiglipTokenizer", "Siglip2Tokenizer")
     if given is not None and type(given) is not bool:
         raise CheckpointError(
-            f"{checkpoint.folder}/tokenizer_config.json has do_lower_case {short(given)}, not true or "
+            f"{checkpoint.folder}/tokenizer_config.json has do_lower_case {short(given)}, not "
+            "true or "
             "false"
         )
     return usual if given is None else given
@@ -218,7 +218,8 @@ def _frame_as_gemma(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint) -> 
     for token, number in special:
         if number is None:
             raise CheckpointError(
-                f"{checkpoint.folder}/tokenizer_config.json puts {short(token)} around a text, a token "
+                f"{checkpoint.folder}/tokenizer_config.json puts {short(token)} around a text, a "
+                "token "
                 "that its tokenizer.json does not have"
             )
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
@@ -255,7 +256,8 @@ def _check_side(checkpoint: Checkpoint) -> None:
     usual = "left" if tokenizer_class(checkpoint) in _GEMMAS else "right"
     if (side := config.get("padding_side", usual)) != "right":
         raise CheckpointError(
-            f"{checkpoint.folder}/tokenizer_config.json has padding_side {short(side)}; SigLIP's texts "
+            f"{checkpoint.folder}/tokenizer_config.json has padding_side {short(side)}; SigLIP's "
+            "texts "
             "are filled up on the right: set it to 'right' if the model was trained so"
         )
 
@@ -284,7 +286,8 @@ def _vocabulary(checkpoint: Checkpoint) -> tuple[dict[str, int], list[tuple[str,
         if model.get("type") != "BPE" or model.get("end_of_word_suffix") != "</w>":
             raise CheckpointError(
                 f"the tokenizer in {checkpoint.folder} is a {short(model.get('type'))} model with "
-                f"the word ending {short(model.get('end_of_word_suffix'))}, not CLIP's; take tokenizer.json "
+                f"the word ending {short(model.get('end_of_word_suffix'))}, not CLIP's; take "
+                "tokenizer.json "
                 "from openai/clip-vit-large-patch14"
             )
         return _ids(model.get("vocab")), parse_merges(model.get("merges"))

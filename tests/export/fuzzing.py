@@ -10,7 +10,8 @@ from typing import Any
 COUNT = int(os.environ.get("BARECLIP_FUZZ", "2000"))
 # What configs were never meant to hold.
 _ODD: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 2**31, 2**70, 1e308, -0.5, "", "a", "1", [], [1], [[]], {}, {"a": 1},
+    None, True, False, 0, 1, -1, 2, 2**31, 2**70, 1e308, -0.5, "", "a", "1", [], [1], [[]], {},
+    {"a": 1},
     ["a", "b"], [1, 2, 3], "gelu", {"__type": "AddedToken"}, float("nan"),
 )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import io
 import pickle
 import pickletools
 import zipfile

@@ -342,7 +342,9 @@ def test_weights_of_attributes_do_not_stay_behind(
             helper.make_node("If", ["yes"], ["hidden"], then_branch=branch, else_branch=branch)
         ]
     model.graph.node[-1].output[0] = "before"
-    model.graph.node.extend([*nodes, helper.make_node("Add", ["before", "hidden"], ["image_embeds"])])
+    model.graph.node.extend(
+        [*nodes, helper.make_node("Add", ["before", "hidden"], ["image_embeds"])]
+    )
     onnx.save(model, graph)
     assert message in refused(folder, tmp_path)
 

@@ -109,7 +109,9 @@ def test_a_family_answers_as_transformers(
     for image in images:
         raw = processor(image, do_rescale=False, do_normalize=False, return_tensors="np", **form)
         wanted = raw["pixel_values"][0].transpose(1, 2, 0).astype(np.uint8)
-        np.testing.assert_array_equal(read_pixels(image, bundle.image_recipe(), "as_stored"), wanted)
+        np.testing.assert_array_equal(
+            read_pixels(image, bundle.image_recipe(), "as_stored"), wanted
+        )
     assert clip.texts.tokenizer is not None
     assert clip.texts.tokenizer.encode(TEXTS, truncate=True) == [
         tokenizer(text, truncation=True)["input_ids"] for text in TEXTS

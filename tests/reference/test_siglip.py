@@ -53,7 +53,9 @@ def answers_as_transformers(folder: Path, made: Path, tokenizer: Any, corpus: Co
         given = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
         raw = processor(image.convert("RGB"), input_data_format="channels_last", **given)
         wanted = raw["pixel_values"][0].transpose(1, 2, 0).astype(np.uint8)
-        np.testing.assert_array_equal(read_pixels(image, bundle.image_recipe(), "as_stored"), wanted)
+        np.testing.assert_array_equal(
+            read_pixels(image, bundle.image_recipe(), "as_stored"), wanted
+        )
     texts = [*AWKWARD, *corpus.texts]
     assert clip.texts.tokenizer is not None
     recipe = clip.texts.tokenizer.recipe

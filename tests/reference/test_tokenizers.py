@@ -46,7 +46,7 @@ def same(tokenizer: Tokenizer, own: Ids, wanted: Ids, texts: list[str]) -> None:
     for reading in (found, [own(text) for text in texts]):
         ids = [cut(row, recipe.context_length, pad) for row in reading]
         wrong = [t for t, row, right in zip(texts, ids, rows, strict=True) if row != right]
-        assert not wrong, f"{len(wrong)} of {len(texts)}, such as {ascii(wrong[:3])}"
+        assert not wrong, f"{len(wrong)} of {len(texts)}, such as {wrong[:3]!a}"
 
 
 @pytest.mark.parametrize("byte_fallback", [True, False])

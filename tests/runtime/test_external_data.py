@@ -121,10 +121,11 @@ def test_damaged_graphs_are_refused_or_no_location_is_missed(tmp_path: Path) -> 
         except Exception:
             wanted = set()
         try:
-            assert external_locations(path) >= wanted
-            read += 1
-        except BareclipError as error:
-            assert "\n" not in str(error)
+            found = external_locations(path)
+        except BareclipError:
+            continue
+        assert found >= wanted
+        read += 1
     assert read > 100
 
 

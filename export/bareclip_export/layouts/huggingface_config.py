@@ -152,7 +152,8 @@ def _section(config: Section, name: str, defaults: Section, where: Path) -> Sect
             type(value) is not str and not 0 < value < _LARGEST
         ):
             raise CheckpointError(
-                f"{where} has {name}.{key} = {short(value)}, not a {type(default).__name__} such as "
+                f"{where} has {name}.{key} = {short(value)}, not a {type(default).__name__} such "
+                "as "
                 f"{default!r}"
             )
     return section

@@ -112,7 +112,8 @@ def _tokenizer(
     if not own:
         if pooling != "highest" or text["no_causal_mask"]:
             raise CheckpointError(
-                f"{config.where} has CLIP's tokenizer with pool_type {short(text['pool_type'])} and "
+                f"{config.where} has CLIP's tokenizer with pool_type {short(text['pool_type'])} "
+                "and "
                 f"no_causal_mask {text['no_causal_mask']}, a combination we do not author"
             )
         return read_openai_tokenizer(checkpoint, *sizes, CLEAN_UPS[name])
@@ -127,7 +128,8 @@ def _tokenizer(
     if pooling == "highest":
         raise CheckpointError(
             f"{config.where} pools the highest id of the tokenizer "
-            f"{short(text['hf_tokenizer_name'])}, which need not be its end token; we do not author that"
+            f"{short(text['hf_tokenizer_name'])}, which need not be its end token; we do not "
+            "author that"
         )
     return tokenizer, recipe
 
@@ -174,7 +176,8 @@ def _text(tensors: TensorStore, config: OpenClipConfig, prefix: str) -> TextTran
     name = f"{prefix}text_projection"
     if section["proj_type"] not in ("linear", "none"):
         raise CheckpointError(
-            f"{config.where} has the unknown proj_type {short(section['proj_type'])}; known are linear "
+            f"{config.where} has the unknown proj_type {short(section['proj_type'])}; known are "
+            "linear "
             "and none"
         )
     if section["proj_type"] == "linear" and section["proj_bias"]:

@@ -187,7 +187,8 @@ def read_image_recipe(checkpoint: Checkpoint, config: OpenClipConfig) -> ImageRe
     ):
         if str(value) not in known:
             raise CheckpointError(
-                f"{config.where} has the unknown {field} {short(value)}; known are {', '.join(known)}"
+                f"{config.where} has the unknown {field} {short(value)}; known are "
+                f"{', '.join(known)}"
             )
     return ImageRecipe(
         size=config.image_size,

@@ -24,7 +24,8 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> ModifiedResNetWeights:
     size = config.image_size
     if len(layers) != 4 or not all(type(n) is int and 0 < n < 1000 for n in layers) or size % 32:
         raise CheckpointError(
-            f"{config.where} has a ResNet of layers {short(layers)} on images of {size}; we author four "
+            f"{config.where} has a ResNet of layers {short(layers)} on images of {size}; we "
+            "author four "
             "layers of one block at least, on sizes that 32 divides"
         )
     half, wide, heads = width // 2, width * 32, width * 32 // config.vision["head_width"]

@@ -58,7 +58,8 @@ def trunk(config: OpenClipConfig) -> tuple[Trunk, int]:
     pool, proj = config.vision["timm_pool"], config.vision["timm_proj"]
     if (pool, proj) != ("map", "none"):
         raise CheckpointError(
-            f"{config.where} has timm_pool {short(pool)} and timm_proj {short(proj)}; we author 'map', 'none'"
+            f"{config.where} has timm_pool {short(pool)} and timm_proj {short(proj)}; we author "
+            "'map', 'none'"
         )
     return found, int(name.partition("_patch")[2].partition("_")[0])
 

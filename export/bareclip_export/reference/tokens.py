@@ -10,6 +10,7 @@ import string
 import unicodedata
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
         return lambda text: file.encode(text).ids
     lower = config.get("do_lower_case", kind == "Siglip2Tokenizer")
 
-    def number(name: str) -> int:
+    def number(name: str) -> Any:
         return file.token_to_id(_named(config.get(f"{name}_token", f"<{name}>")))
 
     first = [number("bos")] if config.get("add_bos_token", True) else []
@@ -63,7 +64,7 @@ def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
 
 
 def _siglip(path: Path, config: dict[str, Any]) -> Tokens:
-    """Transformers 4.57, tokenization_siglip.py and tokenization_utils.py."""
+    """As transformers 4.57 does, tokenization_siglip.py and tokenization_utils.py."""
     model = Unigram(path)
     end, pad, unknown = (
         _named(config.get(f"{name}_token", usual))
@@ -132,10 +133,10 @@ def _vocabulary(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[tuple[str,
 
 
 def _clip(vocab: dict[str, int], ranks: dict[tuple[str, str], int], text: str) -> list[int]:
-    """Transformers 4.57, CLIPTokenizerFast."""
+    """As transformers 4.57 does, CLIPTokenizerFast."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     text = _lower(unicodedata.normalize("NFC", text))
-    words = []
+    words: list[str] = []
     for part in re.split(f"({re.escape(start)}|{re.escape(end)})", text):
         words += [part] if part in (start, end) else _words(part, ())
     ids = [vocab[start]]
@@ -194,7 +195,7 @@ def _merged(vocab: dict[str, int], ranks: dict[tuple[str, str], int], word: str)
     parts = [_BYTES[byte] for byte in word.encode()]
     parts[-1] += "</w>"
     while len(parts) > 1:
-        pairs = list(zip(parts, parts[1:], strict=False))
+        pairs = list(pairwise(parts))
         best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
         if best not in ranks:
             break

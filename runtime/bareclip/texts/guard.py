@@ -14,9 +14,7 @@ from ..errors import BundleError
 _LARGEST = 256 << 20
 # What steps are tried on, one by one, before a text goes through all of them; and how many times
 # its length, and how many steps, no model's come near.
-_PROBE = (
-    "".join(map(chr, range(32, 0x180))) + " A photo of the cats, 京都 가 ヴ \N{CAT FACE} \tΣ а\n"
-)
+_PROBE = "".join(map(chr, range(32, 0x180))) + " A photo of the cats, 京都 가 ヴ \N{CAT FACE} \tΣ\n"
 _MOST_GROWTH, _MOST_STEPS, _LONGEST = 20, 64, 256
 
 
@@ -45,9 +43,13 @@ def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
     try:
         if (size := path.stat().st_size) > _LARGEST:
             raise BundleError(f"{path} has {size} bytes; no tokenizer is larger than {_LARGEST}")
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
         with guarded():
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-            reason = _unbounded(tokenizer)
+            # Before it is made: the names of its tokens go through its steps then.
+            if reason := _unbounded(data):
+                raise BundleError(f"{path} is refused: {reason}")
+            return tokenizers.Tokenizer.from_str(text)
     except BundleError:
         raise
     except Exception as error:  # tokenizers raises bare Exception
@@ -55,19 +57,17 @@ def open_tokenizer(path: Path) -> tokenizers.Tokenizer:
         raise BundleError(
             f"cannot read tokenizer {path}: {reason[:200]}; export or download it again"
         ) from error
-    if reason:
-        raise BundleError(f"{path} is refused: {reason}")
-    return tokenizer
 
 
-def _unbounded(tokenizer: tokenizers.Tokenizer) -> str | None:
-    """Why its steps may make much of a little text; None where they do not.
+def _unbounded(data: Any) -> str | None:
+    """Why a tokenizer's steps may make much of a little text; None where they do not.
 
     A few dozen steps that each double a text end the process for want of memory.
     """
     text = _PROBE
-    steps = _steps("normalizer", tokenizer.normalizer)
-    steps += _steps("pre_tokenizer", tokenizer.pre_tokenizer)
+    steps = [
+        (name, step) for name in ("normalizer", "pre_tokenizer") for step in _steps(data.get(name))
+    ]
     if len(steps) > _MOST_STEPS:
         return f"it changes a text in {len(steps)} steps, more than {_MOST_STEPS}"
     for name, step in steps:
@@ -87,15 +87,14 @@ def _unbounded(tokenizer: tokenizers.Tokenizer) -> str | None:
 _EMPTY = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
 
 
-def _steps(name: str, whole: Any) -> list[tuple[str, Any]]:
+def _steps(whole: Any) -> list[dict[str, Any]]:
     """What a sequence of steps, which may hold others, does one after another."""
-    found: list[tuple[str, Any]] = []
-    left = [json.loads(whole.__getstate__())] if whole is not None else []
+    found: list[dict[str, Any]] = []
+    left = [whole] if whole is not None else []
     while left:
         step = left.pop()
-        inner = step.get("normalizers") or step.get("pretokenizers")
-        if inner and step.get("type") == "Sequence":
-            left += reversed(inner)
+        if step.get("type") == "Sequence":
+            left += reversed(step.get("normalizers") or step.get("pretokenizers") or [])
         else:
-            found.append((name, step))
-    return [step for step in found if step[1].get("type") != "Sequence"]
+            found.append(step)
+    return found
