@@ -13,6 +13,7 @@ from onnxscript import GraphBuilder
 from onnxscript.nn import Module
 
 from bareclip.bundle import FileRecord, file_record
+from bareclip.errors import BareclipError
 from bareclip.inference.cuda import NO_CAPTURE
 
 OPSET = 18
@@ -82,6 +83,14 @@ def save(model: ir.Model, path: Path) -> None:
         # ndarray.tofile, which writes the weights, says only that it wrote fewer than it should.
         if error.errno is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+    except Exception as error:
+        # Of a weight that cannot be read; onnx_ir says over it which part of which graph it was in.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, BareclipError):
+                raise cause from error
+            cause = cause.__cause__
         raise
 
 

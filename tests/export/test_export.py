@@ -54,12 +54,45 @@ def test_a_wrong_tower_fails_the_export_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_not_a_number_fails_the_export(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_tensor_that_is_not_of_numbers_is_named(
+    checkpoints: dict[str, Path], tmp_path: Path, value: float
+) -> None:
     folder = Path(shutil.copytree(checkpoints["tiny"], tmp_path / "checkpoint"))
     tensors = load_file(folder / "model.safetensors")
-    tensors["text_projection.weight"][0, 0] = np.nan
+    tensors["text_projection.weight"][0, 0] = value
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(ParityError, match="the text tower differs"):
+    with pytest.raises(
+        CheckpointError, match=r"'text_projection\.weight' in .* numbers that are n"
+    ):
+        export(str(folder), tmp_path / "bundle")
+
+
+def test_a_layer_without_its_bias_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints["tiny"], tmp_path / "checkpoint"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["text_model.encoder.layers.1.self_attn.k_proj.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    message = r"layer 'text_model.encoder.layers.1.self_attn.k_proj' in .* has a weight and no bias"
+    with pytest.raises(CheckpointError, match=message):
+        export(str(folder), tmp_path / "bundle")
+
+
+def test_weights_that_numpy_has_no_type_for(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """8-bit floats: the same bytes in safetensors, under another name."""
+    folder = Path(shutil.copytree(checkpoints["tiny"], tmp_path / "checkpoint"))
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    name = "text_model.embeddings.token_embedding.weight"
+    save_file(tensors | {name: np.ones(tensors[name].shape, np.uint8)}, path)
+    data = path.read_bytes()
+    assert data.count(b'"dtype":"U8"') == 1
+    size = int.from_bytes(data[:8], "little") + 4
+    header = data[8 : size + 4].replace(b'"dtype":"U8"', b'"dtype":"F8_E4M3"')
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[size + 4 :])
+    with pytest.raises(
+        CheckpointError, match=rf"tensor '{name}' of .*in float32, float16 or bfloa"
+    ):
         export(str(folder), tmp_path / "bundle")
 
 
