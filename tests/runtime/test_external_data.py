@@ -12,7 +12,7 @@ from onnx.external_data_helper import set_external_data
 from bareclip import BareclipError
 from bareclip.bundle import DEMO
 from bareclip.bundle.external_data import external_locations
-from tests.export.fuzzing import damaged
+from tests.export.fuzzing import COUNT, damaged
 
 
 def external(name: str, location: str, **kept: bool) -> TensorProto:
@@ -126,7 +126,7 @@ def test_damaged_graphs_are_refused_or_no_location_is_missed(tmp_path: Path) -> 
             continue
         assert found >= wanted
         read += 1
-    assert read > 100
+    assert read > COUNT // 20
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 30, b"\x3a\x7f", b"\x3b\x00", b"ORTM" * 9])
