@@ -115,6 +115,20 @@ def test_a_folder_comes_before_the_hub(
         bareclip.load(Path("owner/other"))  # a Path is one here
 
 
+def test_of_a_folder_too_only_what_is_asked_for_must_be_there(
+    two_precisions: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(two_precisions, tmp_path / "bundle"))
+    shutil.rmtree(folder / "fp32")
+    wanted = bareclip.load(two_precisions, precision="int8").embed_texts(TEXTS)
+    clip = bareclip.load(folder, precision="int8")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clip)).embed_texts(TEXTS), wanted)
+    with pytest.raises(BundleError, match=r"fp32/vision.onnx is missing"):
+        bareclip.load(folder)  # never int8 unasked
+    with pytest.raises(BundleError, match=r"is missing"):
+        Bundle.read(folder)
+
+
 def test_a_bundle_by_name_answers_as_its_folder(hub: dict[str, str], two_precisions: Path) -> None:
     found = embed(REPO, hub)
     wanted = bareclip.load(two_precisions).embed_texts(TEXTS)
