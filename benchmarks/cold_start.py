@@ -117,7 +117,7 @@ def table(report: dict[str, Any]) -> str:
         )
     lines.append("")
     lines += [
-        f"The first process of all, which fills the cache: {name.partition(',')[0]} {seconds:.2f} s."
+        f"The first process, which fills the cache: {name.partition(',')[0]} {seconds:.2f} s."
         for name, seconds in report["first_seconds"].items()
     ]
     return "\n".join(lines)

@@ -122,7 +122,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
             ]
             return self._send(200, json.dumps(listed).encode(), body)
         info = {
-            "id": repo, "sha": self.lies.get("sha", commit), "private": repo in self.private, "tags": [],
+            "id": repo, "sha": self.lies.get("sha", commit), "private": repo in self.private,
+            "tags": [],
             "siblings": [{"rfilename": name} for name in files],
         }  # fmt: skip
         self._send(200, json.dumps(info).encode(), body)

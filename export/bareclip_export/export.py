@@ -20,7 +20,7 @@ from bareclip.bundle import (
     TowerFiles,
     file_record,
 )
-from bareclip.bundle.external_data import external_locations
+from bareclip.bundle.graph_file import external_locations
 from bareclip.encoders import ImageEncoder, Options, TextEncoder
 from bareclip.files import printable
 from bareclip.measure.fidelity import BASE

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bareclip.bundle import ImageRecipe, TextRecipe
-from bareclip.bundle.external_data import external_locations
+from bareclip.bundle.graph_file import external_locations
 from bareclip.files import printable
 from bareclip.inference.device import Device
 from bareclip.inference.installation import import_onnxruntime

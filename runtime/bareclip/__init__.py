@@ -52,7 +52,7 @@ __all__ = [
     "load",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The photo index brings SQLite along, so it is imported when it is first asked for.
 _OF_THE_INDEX = {"FileFailure", "Fingerprint", "Index", "IndexStatus", "SyncProgress", "SyncReport"}

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,7 @@ class Bundle:
         bundle = dataclasses.replace(bundle, folder=folder)
         bundle._check_values()
         bundle._check_names()
+        bundle._warn_of_old_texts()
         if whole:
             bundle._check_files(bundle.files())
         return bundle
@@ -225,6 +227,22 @@ class Bundle:
         for rule, kept in rules.items():
             if not kept:
                 raise BundleError(f"{self.folder / MANIFEST} lacks {rule}; export the bundle again")
+
+    def _warn_of_old_texts(self) -> None:
+        """Says so where texts are tokenized as 0.1 did it: see docs/models.md."""
+        source, text = self.source, self.text
+        siglip = source.architecture in ("SiglipModel", "ready-made siglip")
+        open_clip = source.architecture.startswith("open_clip")
+        if (
+            text is not None
+            and source.exporter.startswith("bareclip 0.1.0")
+            and (siglip or (open_clip and not text.fixed_length))
+        ):
+            warnings.warn(
+                f"{self.folder} was exported by bareclip 0.1.0, which read some texts otherwise "
+                "than the model does (docs/models.md says which): export it again",
+                stacklevel=3,
+            )
 
     def _check_names(self) -> None:
         for name in self.files():

@@ -18,9 +18,6 @@ from .opening import Picture
 from .seen import Shown, as_seen, as_stored, check_white
 
 Reading = Literal["as_seen", "as_stored"]
-# Counts the changes of these rules that move vectors; an index says by which it was made.
-READING_VERSION = 2
-
 # Counted up where the same file gives other pixels than before; an index keeps it, since vectors
 # of different readings do not belong together. 2: colour profiles, orientation beside odd tags,
 # grey of more than 8 bits, colour keys.

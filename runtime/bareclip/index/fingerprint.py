@@ -27,7 +27,7 @@ class Fingerprint:
         width: Of a vector.
         precision: Of the vision tower.
         reading: How pictures are read; see ``bareclip.load``.
-        decoding: ``"scaled"`` decodes large JPEGs small; see ``preprocess.shrink``.
+        decoding: ``"scaled"`` decodes large JPEGs small; see ``images/pixels.py``.
         vision: Checksum of the vision tower's files.
         text: Checksum of the tokenizer and the text tower's files, at fp32 where the bundle
             has it: texts may be asked at another precision than fp32, but of no other model.

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundle import TowerFiles, file_record
+from ..bundle.graph_file import check_graph
 from ..errors import BundleError
 from ..files import replacing
 from .device import Device
@@ -95,11 +96,13 @@ def cached_session(
     size = sum(record.size for record in tower.files.values())
     cache = usable_cache() if size >= SMALLEST_BYTES else None
     if cache is None:
+        check_graph(folder, tower)
         return make_session(graph, _CPU, threads), graph
     place = cache / _key(tower)
     session = _open(place, graph.name, threads)
     if session is not None:
         return session, place / graph.name
+    check_graph(folder, tower)
     with alone_in(cache) as alone:
         if alone:
             session = _keep(cache, place, folder, tower, threads)

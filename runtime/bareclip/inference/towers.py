@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
+from ..bundle.graph_file import check_graph
 from ..errors import BareclipError, BundleError, DeviceError
 from .cuda import load_tower
 from .device import Device
@@ -179,6 +180,7 @@ class LazyTower:
             session, where = cached_session(bundle.folder, files, self._threads)
             tower = Tower(session, device.name)
         else:
+            check_graph(bundle.folder, files)
             where = bundle.folder / files.graph
             tower = load_tower(where, device, self._threads)
         tower.check(files.graph, [_shape(bundle, self._name)], bundle.embedding_dim)

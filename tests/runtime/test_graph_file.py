@@ -11,7 +11,7 @@ from onnx.external_data_helper import set_external_data
 
 from bareclip import BareclipError
 from bareclip.bundle import DEMO
-from bareclip.bundle.external_data import external_locations
+from bareclip.bundle.graph_file import external_locations
 from tests.export.fuzzing import COUNT, damaged
 
 

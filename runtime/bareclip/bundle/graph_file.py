@@ -1,15 +1,18 @@
-"""Which files a graph keeps its weights in, read without its weights and without onnx.
+"""What a graph refers to and is made of, read without its weights and without onnx.
 
-ONNX Runtime opens whatever files a graph names, before 1.24 anywhere on the disk. An ONNX file is a
+ONNX Runtime opens whatever files a graph names, before 1.24 anywhere on the disk, and runs loops
+that never end, which no interrupt reaches. An ONNX file is a
 protocol buffer (onnx/onnx, onnx/onnx.proto; protobuf.dev, "Encoding"); of it only the parts that
 lead to tensors are looked at, and all else is skipped.
 """
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import BundleError
+from ..types import short
+from .format import TowerFiles
 
 # Message -> field -> the message in it, of those that tensors are within.
 _WITHIN = {
@@ -25,9 +28,41 @@ _WITHIN = {
     "Tensor": {13: "Entry"},
 }  # fmt: skip
 _KEY, _VALUE = 1, 2
+_OPERATOR = 4
+# Loops without an end, and a node whose attribute is the path of another file.
+_REFUSED = {"Loop", "Scan", "EPContext"}
 _LONGEST_NAME = 4096
 _BYTES, _VARINT = 2, 0
 _FIXED = {1: 8, 5: 4}
+
+
+def check_graph(folder: Path, tower: TowerFiles) -> None:
+    """Refuses a graph that reads other files than its manifest's, or that may never end.
+
+    Args:
+        folder: The bundle's.
+        tower: Whose graph it is.
+
+    Raises:
+        BundleError: It is one of those, or cannot be read.
+    """
+    graph = folder / tower.graph
+    if graph.suffix != ".onnx":
+        raise BundleError(f"{graph} is no .onnx file; export the bundle again")
+    locations, operators = _read(graph)
+    place = PurePosixPath(tower.graph).parent
+    # A location is the graph's own text: one that climbs matches no name of a manifest.
+    unlisted = sorted(name for name in locations if str(place / name) not in tower.files)
+    if unlisted:
+        raise BundleError(
+            f"{graph} keeps weights in {short(unlisted[0])}, which is none of its bundle's files; "
+            "export the bundle again"
+        )
+    if refused := sorted(operators & _REFUSED):
+        raise BundleError(
+            f"{graph} has the operator {refused[0]}, which no tower needs and which may never end "
+            "or may read other files; export the bundle again"
+        )
 
 
 def external_locations(graph: Path) -> set[str]:
@@ -50,21 +85,27 @@ def external_locations(graph: Path) -> set[str]:
         >>> external_locations(DEMO / "fp32" / "text.onnx")
         {'text.onnx.data'}
     """
+    return _read(graph)[0]
+
+
+def _read(graph: Path) -> tuple[set[str], set[str]]:
+    """External locations and names of operators."""
     try:
         with (
             graph.open("rb") as file,
             # Pages of weights that are skipped are never read.
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            return _locations(data)
+            return _contents(data)
     except (OSError, ValueError, IndexError) as error:
         raise BundleError(
             f"cannot read {graph} as an ONNX graph: {error}; export or copy the bundle again"
         ) from error
 
 
-def _locations(data: mmap.mmap) -> set[str]:
+def _contents(data: mmap.mmap) -> tuple[set[str], set[str]]:
     found: set[str] = set()
+    operators: set[str] = set()
     left = [("Model", 0, len(data))]
     while left:
         kind, start, end = left.pop()
@@ -76,7 +117,11 @@ def _locations(data: mmap.mmap) -> set[str]:
         for field, place, stop in _fields(data, start, end):
             if field in within:
                 left.append((within[field], place, stop))
-    return found
+            elif kind == "Node" and field == _OPERATOR:
+                if stop - place > _LONGEST_NAME:
+                    raise ValueError(f"an operator in it has a name of {stop - place} letters")
+                operators.add(data[place:stop].decode())
+    return found, operators
 
 
 def _location(data: mmap.mmap, start: int, end: int) -> str | None:
