@@ -67,7 +67,7 @@ def _body(bundle: Bundle, repo: str) -> list[str]:
         "import bareclip",
         "",
         f'clip = bareclip.load("{repo}")',
-        *_calls(bundle),
+        *_calls(bundle, repo),
         "```",
         "",
         "## What is in it",
@@ -86,15 +86,15 @@ def _body(bundle: Bundle, repo: str) -> list[str]:
     ]
 
 
-def _calls(bundle: Bundle) -> list[str]:
+def _calls(bundle: Bundle, repo: str) -> list[str]:
     calls = {
         ("vision", "text"): 'clip.classify("photo.jpg", ["a cat", "a dog"])',
         ("vision",): 'clip.embed_images(["photo.jpg"])',
         ("text",): 'clip.embed_texts(["a cat"])',
     }
-    others = [name for name in bundle.precisions if name != "fp32"]
-    smaller = [f'# smaller: bareclip.load(..., precision="{others[0]}")'] if others else []
-    return [calls[bundle.towers], *smaller]
+    smaller = [name for name in ("int8", "int4") if {name, "fp32"} <= set(bundle.precisions)]
+    hints = [f'# smaller: bareclip.load("{repo}", precision="{name}")' for name in smaller[:1]]
+    return [calls[bundle.towers], *hints]
 
 
 def _rows(bundle: Bundle) -> list[str]:

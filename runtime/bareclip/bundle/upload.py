@@ -56,6 +56,6 @@ def upload(
             [hf.CommitOperationAdd(name, content) for name, content in files.items()],
             commit_message="A bundle of bareclip",
         )
-    except Exception as error:  # as above
+    except Exception as error:  # its transports' errors share no base across its versions
         raise hub.refusal(hf, error, repo, "cannot push: ") from error
     return f"{hf.constants.ENDPOINT}/{repo}/tree/{done.oid}"
