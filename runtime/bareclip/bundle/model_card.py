@@ -76,8 +76,9 @@ def _body(bundle: Bundle, repo: str) -> list[str]:
         "|---|---|---|--:|---|---|",
         *_rows(bundle),
         "",
-        "Each tower was compared when it was made, on the machine that made it; "
-        f"`bareclip verify {repo}` does it again on yours.",
+        "Each tower was compared when it was made. On your machine and photos, "
+        f"`bareclip verify {repo} photos/` checks the files, and compares other precisions with "
+        "fp32.",
         *_judged(bundle),
         "",
         "## Licence",
