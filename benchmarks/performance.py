@@ -149,7 +149,8 @@ both.
 {cold}
 
 A tower of the graph cache is made once by the first process that loads it, which then takes
-longer, and is kept in the user's cache: `bareclip cache` shows and clears it, `load(cache=False)` does without.
+longer, and is kept in the user's cache: `bareclip cache` shows and clears it, and
+`load(cache=False)` does without.
 
 ## How near to the machine's limit
 

@@ -29,7 +29,7 @@ import bareclip
 from bareclip.measure.samples import drawn_pixels, unlike_texts
 bundle, precision, threads, spinning, *photos = sys.argv[1:]
 clip = bareclip.load(
-    bundle, precision, device="cpu", threads=int(threads), spinning=spinning == "True"
+    bundle, precision=precision, device="cpu", threads=int(threads), spinning=spinning == "True"
 )
 pixels = drawn_pixels(clip.bundle.image_recipe().size, 8)
 [text] = unlike_texts(1)

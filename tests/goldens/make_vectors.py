@@ -18,12 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 import bareclip
-from bareclip_export.export import export
-from bareclip_export.precisions.data import Data
-from bareclip_export.precisions.quantize import quantize
 from tests.machine import instructions
-from tests.seeded import siglip
-from tests.seeded.clip import write_checkpoint
 from tests.variants import SHAPES, TEXTS, VARIANTS, picture
 
 VECTORS = Path(__file__).with_name("vectors.npz")
@@ -56,6 +51,13 @@ def fidelity(bundle: Any) -> str:
 
 
 def main() -> None:
+    # Here, since tests of the runtime take the rest of this file without the exporter.
+    from bareclip_export.export import export
+    from bareclip_export.precisions.data import Data
+    from bareclip_export.precisions.quantize import quantize
+    from tests.seeded import siglip
+    from tests.seeded.clip import write_checkpoint
+
     found: dict[str, NDArray[Any]] = {}
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)

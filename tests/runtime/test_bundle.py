@@ -154,11 +154,25 @@ def test_a_precision_that_is_not_there(bundle: Path) -> None:
         bareclip.load(bundle, precision="int8")
 
 
+def _field(number: int, size: int) -> bytes:
+    """One field of a protocol buffer, of text, that is so many bytes in all."""
+    length = size - 4
+    return bytes([number << 3 | 2, length & 127 | 128, length >> 7 & 127 | 128, length >> 14]) + (
+        b"x" * length
+    )
+
+
 def test_a_graph_that_onnx_runtime_cannot_load(bundle: Path) -> None:
     path = bundle / "fp32" / "vision.onnx"
-    path.write_bytes(b"\0" * path.stat().st_size)
-    with pytest.raises(BundleError, match=r"ONNX Runtime [\d.]+ cannot load .*vision.onnx"):
-        bareclip.load(bundle, preload=True)
+    size = path.stat().st_size
+    # Zeros are no ONNX file; a description and nothing else is one, and no graph.
+    for data, message in (
+        (bytes(size), "cannot read .*vision.onnx as an ONNX graph"),
+        (_field(6, size), r"ONNX Runtime [\d.]+ cannot load .*vision.onnx"),
+    ):
+        path.write_bytes(data[:size].ljust(size, b"\0"))
+        with pytest.raises(BundleError, match=message):
+            bareclip.load(bundle, preload=True)
 
 
 def test_a_graph_of_another_size_is_refused(bundle: Path) -> None:

@@ -47,7 +47,9 @@ def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.copytree(PICTURES, tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     photos = [Path("photos", f"{animal}.png") for animal in ("cat", "dog")]
-    names = {"bareclip": bareclip, "np": np, "photos": photos, "Path": Path}
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    names = {"bareclip": bareclip, "np": np, "photos": photos, "folder": folder}
     example = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     said: list[str] = []

@@ -100,7 +100,9 @@ def test_of_indexes(evil: Path, bundle: str, tmp_path: Path) -> None:
         harmless(run("index", option, EVIL, code=2), shows="took the place of")
     with sqlite3.connect(db) as connection:  # as its maker, who is somebody else, wrote it
         connection.execute("UPDATE items SET reason = ? WHERE reason IS NOT NULL", (EVIL * 3,))
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'bundle'", (f"/no{EVIL}",))
+        connection.execute(
+            "UPDATE meta SET value = ? WHERE name = 'bundle'", (f"/no{EVIL}".encode(),)
+        )
     connection.close()
     harmless(run("index-status", db), shows="bad")
     harmless(run("search", db, "a cat", code=1), shows="/no")

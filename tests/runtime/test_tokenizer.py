@@ -90,6 +90,6 @@ def test_what_is_no_text(tokenizer: Tokenizer, given: Any, message: str) -> None
 
 def test_one_string_is_not_a_list_of_texts(clip: bareclip.Clip) -> None:
     with pytest.raises(
-        bareclip.BareclipError, match=r"texts must be several; for one text pass \['cat'\]"
+        bareclip.BareclipError, match=r"texts must be a list; for one text pass \['cat'\]"
     ):
         clip.embed_texts("cat")

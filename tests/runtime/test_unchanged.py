@@ -42,7 +42,3 @@ def test_the_demo_model(vectors: Goldens) -> None:
 
 def test_exported_models(variant: str, bundles: dict[str, Path], vectors: Goldens) -> None:
     check(variant, bareclip.load(bundles[variant]), vectors)
-
-
-def test_siglip(families: dict[str, Path], vectors: Goldens) -> None:
-    check("siglip", bareclip.load(families["siglip"]), vectors)

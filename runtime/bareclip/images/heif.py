@@ -26,9 +26,10 @@ def register_heif() -> bool:
 
 
 def is_heif(file: BinaryIO) -> bool:
-    """Whether a file begins as a HEIC picture does; it is read from its start."""
+    """Whether a file begins as a HEIC picture does; it is left at its start."""
     file.seek(0)
     head = file.read(64)
+    file.seek(0)
     if head[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(head[:4], "big"), len(head))

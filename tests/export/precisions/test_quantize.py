@@ -276,18 +276,18 @@ def test_damaged_files_are_named(quantized: Path, tmp_path: Path, precision: str
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1])
     with pytest.raises(BundleError, match=rf"{precision}/vision.onnx.data is \d+ bytes, where"):
-        bareclip.load(folder)
+        Bundle.read(folder)
     weights.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
     assert Bundle.read(folder).damage() == [f"{precision}/vision.onnx.data"]
     assert "is damaged" in run("verify", folder, code=1).stderr
     weights.unlink()
     with pytest.raises(BundleError, match="is missing, where"):
-        bareclip.load(folder)
+        Bundle.read(folder)
     weights.write_bytes(whole)
     graph = folder / precision / "vision.onnx"
     graph.write_bytes(os.urandom(graph.stat().st_size))
     if precision != "fp16":
-        with pytest.raises(BundleError, match=r"ONNX Runtime [\d.]+ cannot load"):
+        with pytest.raises(BundleError, match="cannot read .* as an ONNX graph"):
             bareclip.load(folder, precision=precision, preload=True)
 
 
