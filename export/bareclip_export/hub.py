@@ -4,8 +4,8 @@ The address, the cache, being offline and access tokens are huggingface_hub's ow
 settings (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN).
 """
 
-import hashlib
 import importlib
+import os
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bareclip.bundle.hub import is_as_named
 from bareclip.types import short
 
 from .errors import CheckpointError
@@ -175,37 +176,21 @@ def _check(folder: Path, patterns: Sequence[str]) -> None:
     Raises:
         CheckpointError: One is another, or is a link to elsewhere than the cache.
     """
-    blobs = (folder.parents[1] / "blobs").resolve()
+    blobs = folder.parents[1] / "blobs"
     for path in sorted(folder.rglob("*")):
-        name, blob = path.relative_to(folder).as_posix(), path.resolve()
-        if not path.is_file() or not any(fnmatch(name, pattern) for pattern in patterns):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_symlink() or not any(fnmatch(name, pattern) for pattern in patterns):
             continue
-        if not path.is_symlink():
-            continue
-        if blob.parent != blobs or not _CHECKSUM.fullmatch(blob.name):
+        # Not resolve(): huggingface_hub 2 has blobs that are links themselves, to what several
+        # repositories share.
+        blob = path.parent / path.readlink()
+        if Path(os.path.normpath(blob.parent)) != blobs:
             raise CheckpointError(
                 f"{name} of {folder} is a link to {blob}, which is no file of the cache: delete it "
                 "and run this again"
             )
-        found = _checksums(blob)
-        if blob.name not in found:
+        if not is_as_named(path):
             raise CheckpointError(
-                f"{name} of {folder} is not what the Hub holds: its checksum is {found[0]}, not "
-                f"{blob.name}; delete {blob} and run this again"
+                f"{name} of {folder} is not what the Hub holds: its checksum is not {blob.name}; "
+                f"delete {blob} and run this again"
             )
-
-
-def _checksums(blob: Path) -> list[str]:
-    """SHA-256, by which large files go; else Git's SHA-1 of a blob, and, for mirrors, the plain."""
-    size = blob.stat().st_size
-    if len(blob.name) == 64:
-        digests = [hashlib.sha256()]
-    else:
-        digests = [
-            hashlib.sha1(start, usedforsecurity=False) for start in (b"blob %d\0" % size, b"")
-        ]
-    with blob.open("rb") as file:
-        while part := file.read(1 << 20):
-            for digest in digests:
-                digest.update(part)
-    return [digest.hexdigest() for digest in digests]

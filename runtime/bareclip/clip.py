@@ -13,6 +13,7 @@ from .bundle.locate import find_bundle
 from .encoders import ImageEncoder, Options, TextEncoder, preload
 from .errors import BareclipError, BundleError, VectorError
 from .images.inputs import ImageInput, is_one_image
+from .images.limits import MAX_PIXELS
 from .images.pixels import Reading
 from .scoring.nearest import corpus_rows, nearest
 from .scoring.vectors import checked_rows, cosine, unit_rows
@@ -36,6 +37,7 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     reading: Reading = "as_seen",
+    max_pixels: int = MAX_PIXELS,
     cache: bool = True,
     provider_options: Mapping[str, str | int | float | bool] | None = None,
     spinning: bool = False,
@@ -62,6 +64,9 @@ def load(
             process may use and its container's CPU quota.
         reading: How pictures are read: ``"as_seen"`` by a person in a viewer, or
             ``"as_stored"``, as the reference processors do.
+        max_pixels: A picture of which more would be decoded is refused before it is, as a
+            decompression bomb; docs/bundle.md says what counts. The default is what cameras of
+            100 megapixels and phones of 108 make.
         cache: Keep a copy of large towers as this machine's ONNX Runtime wants them, in the
             user's cache, so that later processes start sooner and share their memory.
         provider_options: For ONNX Runtime's CUDA provider, over ours, such as
@@ -85,6 +90,7 @@ def load(
         device=device,
         threads=threads,
         reading=reading,
+        max_pixels=max_pixels,
         cache=cache,
         provider_options=provider_options,
         spinning=spinning,

@@ -1,5 +1,6 @@
 """Files: written whole or not at all, read by lines; their names as they can be shown."""
 
+import hashlib
 import os
 import secrets
 import stat
@@ -48,6 +49,28 @@ def read_file(path: Path, most: int) -> bytes:
         raise ValueError(f"it has {status.st_size:,} bytes, more than {most:,}")
     with path.open("rb") as file:
         return file.read(most)
+
+
+def file_sha256(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file or a folder is this user's alone: nobody else may write to it.
+
+    Raises:
+        OSError: It is not there.
+    """
+    status = path.stat()
+    if not hasattr(os, "geteuid"):  # Windows: a user's folders are the user's
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -46,7 +46,7 @@ def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         return
     shutil.copytree(PICTURES, tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    photos = [Path("photos", f"{animal}.png") for animal in ("cat", "dog")]
+    photos = [tmp_path / "photos" / f"{animal}.png" for animal in ("cat", "dog")]
     folder = tmp_path / "empty"
     folder.mkdir()
     names = {"bareclip": bareclip, "np": np, "photos": photos, "folder": folder}

@@ -1,7 +1,9 @@
 """Pictures of folders: which are taken, and which are left out by name, by every verb alike."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,3 +153,20 @@ def test_the_api_leaves_out_what_the_command_does(folder: Path, clip: bareclip.C
         assert (report.added, report.left_out) == (5, 0)
         report = index.sync(folder, exclude=(name for name in ("*.png", "*.jpg")))
         assert (report.removed, report.left_out) == (7, 7)
+
+
+def test_folders_of_one_inode_number_are_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for year in ("2023", "2024"):
+        (tmp_path / year).mkdir()
+        picture(9, 9).save(tmp_path / year / "x.png")
+    real = os.stat
+
+    def colliding(path: Any, **options: Any) -> os.stat_result:
+        found = list(real(path, **options))
+        found[1] = 4711  # st_ino, as union file systems give it
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "stat", colliding)
+    assert len(image_files(tmp_path)) == 2

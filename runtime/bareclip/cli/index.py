@@ -22,6 +22,7 @@ from .options import (
     index_bundle_option,
     json_option,
     load_indexed,
+    max_pixels_option,
     threads_option,
 )
 from .output import print_pairs, say, say_json
@@ -75,6 +76,7 @@ def _moved_option(name: str) -> Callable[[Verb], Verb]:
 @_made_with
 @device_option
 @threads_option
+@max_pixels_option
 @json_option
 @_moved_option("--status")
 @_moved_option("--export")
@@ -90,6 +92,7 @@ def index(
     read: str | None,
     device: str,
     threads: int | None,
+    max_pixels: int,
     as_json: bool,
 ) -> None:
     """Indexes the photos in FOLDER and below; run again, only what has changed.
@@ -98,7 +101,7 @@ def index(
     bareclip index ~/Photos --db photos.db --bundle clip-b32
     bareclip index ~/Photos --db photos.db --exclude "*.png" --exclude 2019/raw
     """
-    clip = load_indexed(db, bundle, precision, read, device, threads)
+    clip = load_indexed(db, bundle, precision, read, device, threads, max_pixels)
     # Pillow warns of odd files, line by line; what matters of that is in the status.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with (

@@ -10,7 +10,9 @@ import click
 from ..bundle import TOWERS
 from ..clip import Clip, load
 from ..errors import BareclipError, DeviceError
+from ..files import is_own
 from ..images.folders import EXCLUDED
+from ..images.limits import MAX_PIXELS
 from ..images.pixels import Reading
 from ..index import Index
 from ..types import short
@@ -34,11 +36,13 @@ class ModelOptions:
         device: str,
         threads: int | None,
         read: str,
+        max_pixels: int,
         cache: bool,
     ) -> None:
         self._bundle = bundle
         self._precision = _each_tower(precision)
         self._device, self._threads, self._cache = device, threads, cache
+        self._max_pixels = max_pixels
         self._reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
 
     def load(self, *towers: str) -> Clip:
@@ -52,6 +56,7 @@ class ModelOptions:
             device=self._device,
             threads=self._threads,
             reading=self._reading,
+            max_pixels=self._max_pixels,
             cache=self._cache,
         )
 
@@ -68,6 +73,15 @@ device_option = click.option(
 )
 threads_option = click.option(
     "--threads", type=int, help="Default: as many as this process has cores, or its quota of them."
+)
+
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Refuse pictures of which more would be decoded.",
 )
 
 
@@ -90,6 +104,7 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         help="Pictures as a viewer shows them, turned upright and over white; or as the reference "
         "processors read them.",
     )
+    @max_pixels_option
     @click.option(
         "--cache/--no-cache",
         default=True,
@@ -101,10 +116,12 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         device: str,
         threads: int | None,
         read: str,
+        max_pixels: int,
         cache: bool,
         **rest: Any,
     ) -> Any:
-        return verb(model=ModelOptions(bundle, precision, device, threads, read, cache), **rest)
+        model = ModelOptions(bundle, precision, device, threads, read, max_pixels, cache)
+        return verb(model=model, **rest)
 
     wrapped.__doc__ = verb.__doc__
     wrapped.__name__ = verb.__name__
@@ -123,6 +140,7 @@ def load_indexed(
     read: str | None,
     device: str,
     threads: int | None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Clip:
     """Loads the model that an index was made with; what is given goes before what it says.
 
@@ -133,7 +151,14 @@ def load_indexed(
     chosen = _each_tower(precision or "auto")
     if db.exists():
         with Index.open(db) as index:
-            made_by, bundle = index.made_by, bundle or index.bundle
+            made_by, remembered = index.made_by, index.bundle
+        # Somebody else's index may name any bundle, whose graphs would be run.
+        if bundle is None and remembered is not None and not is_own(db):
+            raise BareclipError(
+                f"{db} is not yours alone, and says it was made with {remembered}: if you trust "
+                f"that, give --bundle {remembered}"
+            )
+        bundle = bundle or remembered
         reading = reading if read else made_by.reading
         chosen = chosen if precision else {"vision": made_by.precision}
     if bundle is None:
@@ -142,12 +167,19 @@ def load_indexed(
             "bareclip export openai/clip-vit-base-patch32 -o clip-b32, then --bundle clip-b32"
         )
     try:
-        return load(bundle, precision=chosen, device=device, threads=threads, reading=reading)
+        return load(
+            bundle,
+            precision=chosen,
+            device=device,
+            threads=threads,
+            reading=reading,
+            max_pixels=max_pixels,
+        )
     except DeviceError:
         if precision or chosen == "auto":
             raise
         # An index of fp16, made on a GPU, can be asked by text anywhere.
-        return load(bundle, device=device, threads=threads, reading=reading)
+        return load(bundle, device=device, threads=threads, reading=reading, max_pixels=max_pixels)
 
 
 bundle_option = click.option(

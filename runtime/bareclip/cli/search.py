@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ..errors import BareclipError
-from ..files import replacing
+from ..files import is_own, replacing
 from ..index import Index
 from ..index.query import Query
 from ..show.page import Answer, page, sheet
@@ -74,7 +74,6 @@ def search(
     asked += [(source.name, source.image) for image in images for source in expand([image])]
     if not asked:
         raise click.UsageError('nothing to search for: give a "text", --image or --queries.')
-    Index.open(db).close()  # with a model it would be made where there is none
     clip = load_indexed(db, bundle, None, None, device, threads)
     with Index.open(db, clip) as index:
         found = index.search_many(
@@ -87,10 +86,10 @@ def search(
     answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
     if sheet_path is not None:
         with replacing(sheet_path) as file:
-            sheet(answers).save(file, "PNG")
+            sheet(answers, anything=is_own(db)).save(file, "PNG")
     if page_path is not None:
         with replacing(page_path) as file:
-            file.write(page(answers).encode())
+            file.write(page(answers, anything=is_own(db)).encode())
     _print(answers, as_json)
 
 

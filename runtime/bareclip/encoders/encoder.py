@@ -9,6 +9,7 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..errors import BareclipError
+from ..images.limits import MAX_PIXELS
 from ..images.pixels import Reading
 from ..inference.device import Device, ProviderOption
 from ..inference.installation import import_onnxruntime
@@ -27,6 +28,7 @@ class Options:
     device: str = "auto"
     threads: int | None = None
     reading: Reading = "as_seen"
+    max_pixels: int = MAX_PIXELS
     cache: bool = True
     provider_options: Mapping[str, ProviderOption] | None = None
     spinning: bool = False

@@ -32,6 +32,7 @@ class ImageEncoder(Encoder):
     Attributes:
         recipe: How pictures become pixels.
         reading: How they are read; see ``bareclip.load``.
+        max_pixels: Of a picture that is decoded; see ``bareclip.load``.
         batch_size: Pictures in a batch unless a call says otherwise.
 
     Raises:
@@ -53,6 +54,9 @@ class ImageEncoder(Encoder):
             )
         self.recipe = bundle.image_recipe()
         self.reading = options.reading
+        self.max_pixels = options.max_pixels
+        if type(self.max_pixels) is not int or self.max_pixels < 1:
+            raise ImageError(f"max_pixels is {self.max_pixels!r}; it must be at least 1")
         super().__init__(bundle, "vision", options)
         self._pool = DecodePool(self.threads)
 
@@ -272,7 +276,8 @@ class ImageEncoder(Encoder):
 
     def _read(self, image: ImageInput) -> tuple[tuple[ImageInput, Any], Pixels | None]:
         try:
-            return (image, None), read_pixels(image, self.recipe, self.reading)
+            shown = read_pixels(image, self.recipe, self.reading, max_pixels=self.max_pixels)
+            return (image, None), shown
         except ImageError as error:
             return (image, error), None
 

@@ -54,13 +54,14 @@ def list_images(
     patterns = tuple(exclude)
     found: list[Path] = []
     left_out = 0
-    entered: set[tuple[int, int]] = set()
+    # By their paths: union file systems give several folders one inode number.
+    entered: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
-        status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in entered:
+        resolved = os.path.realpath(place)
+        if resolved in entered:
             folders.clear()
             continue
-        entered.add((status.st_dev, status.st_ino))
+        entered.add(resolved)
         within = Path(place).relative_to(root or folder)
         kept = [name for name in folders if not is_excluded(str(within / name), patterns)]
         left_out += len(folders) - len(kept)

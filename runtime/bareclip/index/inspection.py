@@ -11,7 +11,7 @@ from io import BufferedReader
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import ImageRecipe
+from ..encoders import ImageEncoder
 from ..images.inputs import image_endings, is_disguised
 from ..images.limits import MAX_FILE_BYTES
 from ..images.opening import open_bytes
@@ -42,13 +42,13 @@ Found = tuple[Inspected, NDArray[np.uint8] | None]
 
 
 def inspect_file(
-    file: FoundFile, recipe: ImageRecipe, made_by: Fingerprint, known: Set[bytes]
+    file: FoundFile, encoder: ImageEncoder, made_by: Fingerprint, known: Set[bytes]
 ) -> Found:
     """Looks into a file. Whatever it holds, this returns.
 
     Args:
         file: What was found.
-        recipe: The bundle's.
+        encoder: Says what pixels it takes, and how many may be decoded.
         made_by: Says how pictures are read and decoded.
         known: Contents whose vector the store has: those are not decoded.
 
@@ -60,7 +60,7 @@ def inspect_file(
         return _inspected(file, "unreadable", file.problem)
     try:
         with _opened(file.path) as opened:
-            return _look_into(file, opened, recipe, made_by, known)
+            return _look_into(file, opened, encoder, made_by, known)
     except OSError as error:
         status: Status = "failed" if error.errno in _BYTES_AT_FAULT else "unreadable"
         return _inspected(file, status, error.strerror or reason(error))
@@ -81,7 +81,7 @@ def _opened(path: bytes) -> BufferedReader:
 def _look_into(
     file: FoundFile,
     opened: BufferedReader,
-    recipe: ImageRecipe,
+    encoder: ImageEncoder,
     made_by: Fingerprint,
     known: Set[bytes],
 ) -> Found:
@@ -98,10 +98,12 @@ def _look_into(
     content = hashlib.sha256(data).digest()
     if content in known:
         return _inspected(file, "embedded", None, content)
-    picture = open_bytes(data)
+    picture = open_bytes(data, encoder.max_pixels)
     dimensions = picture.image.size
     scaled = made_by.decoding == "scaled"
-    pixels = opened_pixels(picture, recipe, made_by.reading, scaled)
+    pixels = opened_pixels(
+        picture, encoder.recipe, made_by.reading, scaled, max_pixels=encoder.max_pixels
+    )
     return _inspected(file, "embedded", None, content, dimensions, pixels)
 
 

@@ -98,6 +98,11 @@ class Index:
             StoreError: Not an index, of another format or another model, or not there and
                 no model was given.
             BundleError: The model has no vision tower.
+
+        Example:
+            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            ...     index.sync(photos[0].parent).added >= 2
+            True
         """
         try:
             place = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111
@@ -252,7 +257,9 @@ class Index:
             ImageError, VectorError: The query cannot be used.
 
         Example:
-            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            >>> clip = bareclip.load()
+            >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
+            ...     index.add(["cat", "dog"], clip.embed_images(photos))
             ...     [hit.item for hit in index.search(photos[1], k=2)]
             ['dog', 'cat']
         """
@@ -272,7 +279,9 @@ class Index:
         """As ``search``, for several queries, in any iterable, in one pass over the vectors.
 
         Example:
-            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            >>> clip = bareclip.load()
+            >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
+            ...     index.add(["cat", "dog"], clip.embed_images(photos))
             ...     answers = index.search_many(["a cat", "a dog"], k=1)
             >>> [hits[0].item for hits in answers]
             ['cat', 'dog']
@@ -319,6 +328,12 @@ class Index:
 
         Raises:
             StoreError: Another ending, no pyarrow, or a file that cannot be written.
+
+        Example:
+            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            ...     index.add(["cat", "dog"], bareclip.load().embed_images(photos))
+            ...     index.export_to(folder / "vectors.npy")
+            2
         """
         with self._lock, self._store.reading():
             return write_vectors(self._store, Path(path))
@@ -332,6 +347,15 @@ class Index:
         Raises:
             StoreError: It cannot be read, or says it is of another model.
             VectorError: Its vectors or ids do not fit.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
+            ...     index.add(["cat", "dog"], clip.embed_images(photos))
+            ...     count = index.export_to(folder / "vectors.npy")
+            >>> with bareclip.Index.open(folder / "copy.db", clip) as index:
+            ...     index.import_from(folder / "vectors.npy")
+            2
         """
         count = self._add(read_vectors(Path(path), self.made_by))
         with self._lock, self._store.reading():

@@ -243,7 +243,7 @@ class _Work:
     def _inspect(
         self, file: FoundFile, known: Set[bytes]
     ) -> tuple[Inspected, NDArray[np.uint8] | None]:
-        return inspect_file(file, self._encoder.recipe, self._store.fingerprint, known)
+        return inspect_file(file, self._encoder, self._store.fingerprint, known)
 
     def _write(self, batch: list[_Found]) -> None:
         # Before anything is written: a file whose content is copied may itself be replaced

@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import os
-import stat
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BareclipError
+from ..files import is_own
 
 _log = logging.getLogger("bareclip")
 # A file's lock is a process's own; its threads wait for each other here.
@@ -55,12 +55,10 @@ def usable_cache() -> Path | None:
         if cache is None:
             return None
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = cache.stat()
+        own = is_own(cache)
     except (OSError, BareclipError):
         return None
-    if hasattr(os, "geteuid") and (
-        status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    ):
+    if not own:
         _log.warning("%s is not used as a cache: it is not this user's alone", cache)
         return None
     return cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..files import printable
+from ..files import file_sha256, printable
 from ..images.pixels import thumbnail
 from ..types import IndexHit
 from .sheet import Cell, Section, contact_sheet
@@ -62,13 +62,19 @@ class Answer:
     hits: Sequence[IndexHit]
 
 
-def sheet(answers: Sequence[Answer]) -> Image.Image:
-    """A contact sheet: a section a query; under a picture its rank, similarity and name."""
+def sheet(answers: Sequence[Answer], *, anything: bool = True) -> Image.Image:
+    """A contact sheet: a section per query; under a picture its rank, similarity and name.
+
+    Args:
+        answers: What was found.
+        anything: False shows only files that are what was indexed: an index from elsewhere can
+            name any file of this machine, and whoever made it is not to get it in a picture.
+    """
     sections = []
     for answer in answers:
         cells = [
             Cell(
-                _thumbnail(hit) or Image.new("RGB", (1, 1), (226, 226, 222)),
+                _thumbnail(hit, anything) or Image.new("RGB", (1, 1), (226, 226, 222)),
                 (f"{rank}. {printable(Path(hit.item).name)}", f"{hit.similarity:.3f}"),
             )
             for rank, hit in enumerate(answer.hits, start=1)
@@ -78,27 +84,27 @@ def sheet(answers: Sequence[Answer]) -> Image.Image:
     return contact_sheet(sections, _COLUMNS)
 
 
-def page(answers: Sequence[Answer]) -> str:
+def page(answers: Sequence[Answer], *, anything: bool = True) -> str:
     """An HTML page with the same, its pictures inside; a picture links to its file."""
     title = ", ".join(printable(answer.query) for answer in answers[:3])
-    body = "\n".join(line for answer in answers for line in _section(answer))
+    body = "\n".join(line for answer in answers for line in _section(answer, anything))
     return _PAGE.format(title=html.escape(title), body=body)
 
 
-def _section(answer: Answer) -> Iterator[str]:
+def _section(answer: Answer, anything: bool) -> Iterator[str]:
     yield f"<h1>{html.escape(printable(answer.query))}</h1>"
     if not answer.hits:
         yield '<p class="empty">Nothing found.</p>'
     yield "<ol>"
     for rank, hit in enumerate(answer.hits, start=1):
-        yield _card(rank, hit)
+        yield _card(rank, hit, anything)
     yield "</ol>"
 
 
-def _card(rank: int, hit: IndexHit) -> str:
+def _card(rank: int, hit: IndexHit, anything: bool) -> str:
     path = Path(hit.item)
     name, full = html.escape(printable(path.name)), html.escape(printable(hit.item))
-    small = _thumbnail(hit)
+    small = _thumbnail(hit, anything)
     if small is None:
         picture = '<div class="none">no picture</div>'
     else:
@@ -118,9 +124,12 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _thumbnail(hit: IndexHit) -> Image.Image | None:
+def _thumbnail(hit: IndexHit, anything: bool) -> Image.Image | None:
     """The picture as a viewer shows it; None for what is not, or no longer, a picture's path."""
     try:
-        return thumbnail(Path(hit.item), _THUMBNAIL)
+        path = Path(hit.item)
+        if not anything and (hit.sha256 is None or file_sha256(path) != hit.sha256):
+            return None
+        return thumbnail(path, _THUMBNAIL)
     except Exception:  # what decoders raise; a picture may have changed since it was indexed
         return None

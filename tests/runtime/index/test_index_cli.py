@@ -233,3 +233,27 @@ def test_interrupted_is_one_line_and_130_with_the_work_kept(
     report = json.loads(run("index", photos, "--db", db, "--json").stdout)
     assert report["unchanged"] >= kept
     assert report["added"] + report["unchanged"] == 6012
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners of files")
+def test_an_index_that_others_may_write_to_does_not_choose_the_bundle(
+    photos: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    db = tmp_path / "photos.db"
+    run("index", photos, "--db", db, "--bundle", bundles["tiny"])
+    db.chmod(0o666)
+    said = complaint("search", db, "a cat")
+    assert f"is not yours alone, and says it was made with {bundles['tiny']}" in said
+    run("search", db, "a cat", "--bundle", bundles["tiny"])
+
+
+def test_pictures_over_the_limit_are_named(
+    photos: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    db, own = tmp_path / "photos.db", ["--bundle", bundles["tiny"]]
+    run("index", photos, "--db", db, "--max-pixels", 60 * 40, *own)
+    told = json.loads(run("index-status", db, "--json").stdout)
+    assert (told["photos"], len(told["failures"])) == (11, 1)
+    assert "more than the 2,400 of JPEG that are decoded" in told["failures"][0]["reason"]
+    output = ["-o", tmp_path / "x.npz", "--max-pixels", "2400", *own]
+    assert "more than the 2,400" in run("embed", photos, *output, code=1).stderr

@@ -1,6 +1,7 @@
 """Answers as pictures: every hit is there, and no name can do harm."""
 
 import base64
+import hashlib
 import io
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from PIL import Image
 from bareclip import IndexHit
 from bareclip.files import printable
 from bareclip.show.page import Answer, page, sheet
+from tests.variants import picture
 
 
 class Parser(HTMLParser):
@@ -84,3 +86,17 @@ def test_a_sheet_holds_every_hit(tmp_path: Path) -> None:
 def test_printable() -> None:
     assert printable("/a/naïve 東京.jpg") == "/a/naïve 東京.jpg"
     assert printable("a\nb\x1b[0m\udcff\u202e") == "a�b�[0m��"
+
+
+def test_an_index_from_elsewhere_shows_only_what_it_has_seen(tmp_path: Path) -> None:
+    seen, other = tmp_path / "seen.png", tmp_path / "other.png"
+    for number, path in enumerate((seen, other)):
+        picture(40, 30, seed=number).save(path)
+    known = hashlib.sha256(seen.read_bytes()).hexdigest()
+    hits = [
+        IndexHit(str(seen), 0.9, None, known),
+        IndexHit(str(other), 0.8, None, known),
+        IndexHit(str(other), 0.7, {"by": "somebody"}),
+    ]
+    assert page([Answer("a cat", hits)]).count("data:image/jpeg") == 3
+    assert page([Answer("a cat", hits)], anything=False).count("data:image/jpeg") == 1
