@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from bareclip.types import short
+from bareclip.errors import short
 
 from . import hub
 from .errors import CheckpointError

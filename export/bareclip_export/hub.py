@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bareclip.bundle.hub import is_as_named
-from bareclip.types import short
+from bareclip.errors import short
 
 from .errors import CheckpointError
 from .files import CONFIGS, WEIGHTS

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from bareclip.bundle import ImageRecipe, Interpolation
-from bareclip.types import short
+from bareclip.errors import short
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError

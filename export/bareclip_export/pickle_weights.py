@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from bareclip.types import short
+from bareclip.errors import short
 
 from .errors import CheckpointError
 from .tensors import Tensor

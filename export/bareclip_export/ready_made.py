@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bareclip.bundle import TOWERS, Bundle, ImageRecipe, Scoring, TextRecipe
-from bareclip.types import short
+from bareclip.errors import short
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError, PrecisionError

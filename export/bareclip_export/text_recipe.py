@@ -8,9 +8,8 @@ from typing import Any
 import tokenizers
 
 from bareclip.bundle import CleanUp, TextRecipe
-from bareclip.errors import BundleError
+from bareclip.errors import BundleError, short
 from bareclip.texts.guard import guarded, open_tokenizer
-from bareclip.types import short
 
 from .checkpoint import Checkpoint
 from .clip_bpe import clip_bpe, parse_merges, special_marks

@@ -17,7 +17,7 @@ from .errors import (
 )
 from .images.inputs import ImageInput
 from .images.pixels import Reading
-from .types import Failure, Hit, IndexHit, PartialEmbeddings, Prediction
+from .types import Failure, Hit, IndexHit, PartialEmbeddings, Prediction, Vectors
 
 if TYPE_CHECKING:
     from .index import FileFailure, Fingerprint, Index, IndexStatus, SyncProgress, SyncReport
@@ -48,6 +48,7 @@ __all__ = [
     "TextEncoder",
     "TextError",
     "VectorError",
+    "Vectors",
     "__version__",
     "load",
 ]

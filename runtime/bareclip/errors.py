@@ -27,3 +27,11 @@ class StoreError(BareclipError):
 
 class DeviceError(BareclipError):
     """ONNX Runtime, or the device asked for, is not there."""
+
+
+def short(given: object) -> str:
+    """What was given, as messages quote it."""
+    if isinstance(given, str):
+        return repr(given if len(given) <= 40 else given[:37] + "...")
+    shown = repr(given)
+    return shown if len(shown) <= 40 else shown[:37] + "..."

@@ -1,4 +1,4 @@
-"""What questions are answered with, besides plain arrays, and how messages quote them."""
+"""What questions are answered with, besides plain arrays."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -71,11 +71,3 @@ class Prediction:
 
     label: str
     probability: float
-
-
-def short(given: object) -> str:
-    """What was given, as messages quote it."""
-    if isinstance(given, str):
-        return repr(given if len(given) <= 40 else given[:37] + "...")
-    shown = repr(given)
-    return shown if len(shown) <= 40 else shown[:37] + "..."

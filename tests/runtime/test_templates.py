@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from bareclip import TextError
+from bareclip.cli.options import templates_argument
 from bareclip.texts import prompts as templates
 
 
@@ -47,10 +48,10 @@ def test_resolve_refuses(given: str | list[str], message: str) -> None:
 def test_an_argument_is_a_set_a_template_or_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("\ufeffa painting of a {}\n\n  a {} at night \n", encoding="utf-8")
-    assert templates.templates_argument(str(path)) == ("a painting of a {}", "a {} at night")
-    assert templates.templates_argument("plain") == ("a photo of a {}",)
+    assert templates_argument(str(path)) == ("a painting of a {}", "a {} at night")
+    assert templates_argument("plain") == ("a photo of a {}",)
     long = "a {} " + "very " * 100
-    assert templates.templates_argument(long) == (long,)
+    assert templates_argument(long) == (long,)
     path.write_bytes(b"\xff\xfe{}")
     with pytest.raises(TextError, match=r"cannot read .*mine\.txt: .* must be UTF-8 text"):
-        templates.templates_argument(str(path))
+        templates_argument(str(path))

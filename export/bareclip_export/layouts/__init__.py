@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bareclip.types import short
+from bareclip.errors import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError

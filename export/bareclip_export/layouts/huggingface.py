@@ -1,6 +1,6 @@
 """Tensor names that transformers' CLIPModel and SiglipModel share."""
 
-from bareclip.types import short
+from bareclip.errors import short
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore

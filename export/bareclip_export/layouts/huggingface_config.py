@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bareclip.types import short
+from bareclip.errors import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError

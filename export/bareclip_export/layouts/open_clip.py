@@ -3,7 +3,7 @@
 import tokenizers
 
 from bareclip.bundle import Scoring, TextRecipe
-from bareclip.types import short
+from bareclip.errors import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bareclip.bundle import CleanUp, ImageRecipe, Interpolation
-from bareclip.types import short
+from bareclip.errors import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError

@@ -1,6 +1,6 @@
 """open_clip's ModifiedResNet: its tensor names (modified_resnet.py)."""
 
-from bareclip.types import short
+from bareclip.errors import short
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bareclip.types import short
+from bareclip.errors import short
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore

@@ -10,8 +10,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ..errors import BundleError
-from ..types import short
+from ..errors import BundleError, short
 from .format import TowerFiles
 
 # Message -> field -> the message in it, of those that tensors are within.

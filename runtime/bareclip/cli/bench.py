@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from ..bundle import Bundle
+from .. import BareclipError, Bundle
 from ..bundle.locate import find_bundle
-from ..errors import BareclipError
 from ..measure.speed import WORKS, Case, Report, run
 from .options import json_option
 from .output import note, print_pairs, print_table, say, say_json

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from ..files.user_cache import cache_folder
 from ..inference.graph_cache import clear, entries
-from ..inference.user_cache import cache_folder
 from .options import json_option
 from .output import print_table, say, say_json
 

@@ -5,13 +5,13 @@ import dataclasses
 import click
 
 from ..scoring.zero_shot import Ensemble, ranked
-from ..texts.prompts import templates_argument
 from .options import (
     ModelOptions,
     bundle_option,
     exclude_option,
     json_option,
     labels_of,
+    templates_argument,
     with_model,
 )
 from .output import print_table, say_json

@@ -6,11 +6,9 @@ from pathlib import Path
 import click
 from PIL import Image
 
+from .. import BareclipError, Clip, Vectors, load
 from ..bundle import DEMO
-from ..clip import Clip, load
-from ..errors import BareclipError
 from ..show.sheet import Cell, Section, contact_sheet
-from ..types import Vectors
 from .output import print_table, say
 
 # Drawings that training did not show, named for what they show.

@@ -13,7 +13,7 @@ from functools import partial
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from ..errors import ImageError
+from .. import ImageError
 
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 DOWNLOAD_SECONDS = 30

@@ -5,10 +5,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..clip import Clip
-from ..errors import BareclipError, TextError
+from .. import BareclipError, Clip, Failure, TextError, Vectors
 from ..files import replacing
-from ..types import Failure, Vectors
 from .options import ModelOptions, bundle_option, exclude_option, json_option, with_model
 from .output import say, say_json, with_progress
 from .sources import check_all_read, embed_sources, expand

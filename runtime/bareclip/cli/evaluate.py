@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .. import Failure
 from ..measure.accuracy import (
     RECALL_AT,
     RetrievalReport,
@@ -15,9 +16,7 @@ from ..measure.accuracy import (
     zero_shot,
 )
 from ..scoring.zero_shot import Ensemble
-from ..texts.prompts import templates_argument
-from ..types import Failure
-from .options import ModelOptions, exclude_option, json_option, with_model
+from .options import ModelOptions, exclude_option, json_option, templates_argument, with_model
 from .output import note, print_table, say, say_json, with_progress
 from .sources import check_all_read, note_left_out
 

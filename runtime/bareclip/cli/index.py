@@ -10,11 +10,8 @@ from typing import Any, TypeVar
 import click
 from tqdm import tqdm
 
-from ..errors import StoreError
+from .. import Index, IndexStatus, StoreError, SyncProgress, SyncReport
 from ..images.heif import EXTRA, NEEDS_EXTRA
-from ..index import Index
-from ..index.photo_index import IndexStatus
-from ..index.sync import SyncProgress, SyncReport
 from .options import (
     db_argument,
     device_option,

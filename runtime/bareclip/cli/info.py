@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from .. import __version__
-from ..bundle import Bundle
+from .. import Bundle, BundleError, DeviceError, __version__
 from ..bundle.locate import find_bundle
-from ..errors import BundleError, DeviceError
 from ..inference.installation import Installation, installation, package_version
 from ..inference.threads import default_threads
 from .options import json_option

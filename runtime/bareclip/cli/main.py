@@ -17,8 +17,7 @@ from typing import Any, NoReturn
 import click
 from PIL import Image
 
-from .. import __version__
-from ..errors import BareclipError
+from .. import BareclipError, __version__
 from .bench import bench
 from .cache import cache
 from .classify import classify

@@ -7,15 +7,12 @@ from typing import Any
 
 import click
 
+from .. import BareclipError, Clip, DeviceError, Index, Reading, load
 from ..bundle import TOWERS
-from ..clip import Clip, load
-from ..errors import BareclipError, DeviceError
-from ..files import is_own
+from ..files import is_own, read_lines
 from ..images.folders import EXCLUDED
 from ..images.limits import MAX_PIXELS
-from ..images.pixels import Reading
-from ..index import Index
-from ..types import short
+from ..scoring.zero_shot import checked_templates
 from .output import complain
 from .standard_input import DASH, lines_of, typed
 
@@ -236,7 +233,19 @@ def labels_of(value: str) -> list[str]:
     items = [item.strip() for item in typed(value).split(",") if item.strip()]
     if len(items) == 1 and (items[0].lower().endswith(".txt") or os.sep in items[0]):
         raise BareclipError(
-            f"there is no file {short(items[0])}; --labels wants a file with one label per line, "
+            f"there is no file {items[0][:60]!r}; --labels wants a file with one label per line, "
             "or labels with commas between them"
         )
     return items
+
+
+def templates_argument(argument: str) -> tuple[Any, ...]:
+    """Templates named on a command line: a set, one template, or a file of them.
+
+    Raises:
+        TextError: As for ``checked_templates``, or the file cannot be read.
+    """
+    # Not Path.is_file(), which raises where an argument is too long to be a name.
+    if os.path.isfile(argument):  # noqa: PTH113
+        return checked_templates(read_lines(Path(argument)))
+    return checked_templates(argument)

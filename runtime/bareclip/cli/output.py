@@ -14,7 +14,8 @@ from typing import Any, TextIO, TypeVar
 import click
 from tqdm import tqdm
 
-from ..bundle import Bundle, Fidelity
+from .. import Bundle
+from ..bundle import Fidelity
 from ..files import printable
 
 Item = TypeVar("Item")

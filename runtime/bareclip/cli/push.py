@@ -2,12 +2,11 @@
 
 import click
 
-from ..bundle import Bundle
+from .. import BareclipError, Bundle, BundleError
 from ..bundle.hub import is_name
 from ..bundle.locate import find_bundle
 from ..bundle.model_card import model_card
 from ..bundle.upload import upload
-from ..errors import BareclipError, BundleError
 from .output import say
 
 

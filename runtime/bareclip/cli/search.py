@@ -1,13 +1,12 @@
 """bareclip search: photos of an index, by text or picture."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..errors import BareclipError
+from .. import BareclipError, Index
 from ..files import is_own, replacing
-from ..index import Index
-from ..index.query import Query
 from ..show.page import Answer, page, sheet
 from .options import (
     db_argument,
@@ -70,7 +69,7 @@ def search(
     _check_output(page_path, ".html")
     check_once([*texts, queries, *images])
     named = with_lines(texts) + (lines_of(queries) if queries else [])
-    asked: list[tuple[str, Query]] = [(text, text) for text in named]
+    asked: list[tuple[str, Any]] = [(text, text) for text in named]
     asked += [(source.name, source.image) for image in images for source in expand([image])]
     if not asked:
         raise click.UsageError('nothing to search for: give a "text", --image or --queries.')

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..clip import Clip
-from ..errors import ImageError
+from .. import Clip, Failure, ImageError, PartialEmbeddings
 from ..images.folders import EXCLUDED, list_images
 from ..images.inputs import Fetched
-from ..types import Failure, PartialEmbeddings
 from .download import download, is_address, shown_address
 from .output import note, with_progress
 from .standard_input import DASH, NAME, read_bytes

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from ..bundle import Bundle
+from .. import BareclipError, Bundle, BundleError
 from ..bundle.locate import find_bundle
-from ..errors import BareclipError, BundleError
 from ..images.folders import image_files
 from ..measure.captions import read_pairs
 from ..measure.fidelity import BASE, compare, make_corpus, shortfalls

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import TOKENIZER, Bundle
-from ..errors import TextError
+from ..errors import TextError, short
 from ..texts.tokenizer import Tokenizer
-from ..types import Failure, PartialEmbeddings, Vectors, short
+from ..types import Failure, PartialEmbeddings, Vectors
 from .encoder import DType, Encoder, OnError, Options, checked_batch_size, checked_dtype
 
 # What is left of a batch of texts once what they have in common is computed once.

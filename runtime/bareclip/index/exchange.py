@@ -9,9 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BareclipError, StoreError
+from ..errors import BareclipError, StoreError, short
 from ..files import replacing
-from ..types import short
 from .database import one_line
 from .fingerprint import Fingerprint
 from .query import Batch

@@ -5,11 +5,9 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from ..bundle import Bundle, FileRecord
 from ..clip import Clip
-from ..errors import StoreError
+from ..errors import StoreError, short
 from ..images.pixels import READING_VERSION, Reading
-from ..types import short
 
 # Of an index that does not say: made before the rules had numbers.
 _FIRST_READING_VERSION = 1
@@ -65,8 +63,8 @@ class Fingerprint:
             precision=precision,
             reading=clip.reading,
             decoding=decoding,
-            vision=_digest(_files(bundle, precision, "vision")),
-            text=_digest([bundle.tokenizer, _files(bundle, text, "text")]),
+            vision=_digest(_files(clip, precision, "vision")),
+            text=_digest([bundle.tokenizer, _files(clip, text, "text")]),
             image_recipe=recipe,
             reading_version=READING_VERSION,
         )
@@ -136,8 +134,9 @@ def _checked(name: str, found: dict[str, Any]) -> Any:
     return value
 
 
-def _files(bundle: Bundle, precision: str, tower: str) -> dict[str, FileRecord]:
-    """Of a tower, none where the bundle has it not."""
+def _files(clip: Clip, precision: str, tower: str) -> object:
+    """Records of a tower's files, none where the bundle has it not."""
+    bundle = clip.bundle
     return bundle.tower(precision, tower).files if tower in bundle.towers else {}
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import BareclipError, StoreError
 from ..files import replacing
-from ..inference.user_cache import cache_folder
+from ..files.user_cache import cache_folder
 from ..scoring.vectors import Floats
 from .store import NO_TOKEN, State, Store
 from .vectors_file import Matrix

@@ -11,9 +11,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ..clip import Clip
-from ..errors import StoreError, VectorError
+from ..errors import StoreError, VectorError, short
 from ..images.folders import EXCLUDED
-from ..types import IndexHit, short
+from ..types import IndexHit
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .fingerprint import Fingerprint

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..clip import Clip
-from ..errors import StoreError, VectorError
+from ..errors import StoreError, VectorError, short
 from ..images.inputs import ImageInput, describe, is_one_image
 from ..scoring.vectors import Floats, normalize
-from ..types import short
 
 Query: TypeAlias = str | ImageInput | NDArray[np.floating[Any]]
 # Ids, vectors and metadata, as ``Index.add`` takes them.

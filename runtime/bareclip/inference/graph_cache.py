@@ -29,11 +29,11 @@ from ..bundle import TowerFiles, file_record
 from ..bundle.graph_file import check_graph
 from ..errors import BundleError
 from ..files import replacing
+from ..files.user_cache import alone_in, cache_folder, usable_cache
 from .device import Device
 from .installation import import_onnxruntime
 from .session import make_session
 from .threads import Threads
-from .user_cache import alone_in, cache_folder, usable_cache
 
 if TYPE_CHECKING:
     import onnxruntime

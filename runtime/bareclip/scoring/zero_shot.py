@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Scoring
-from ..errors import TextError
+from ..errors import TextError, short
 from ..texts.prompts import Template, fill, resolve
-from ..types import Prediction, short
+from ..types import Prediction
 from .vectors import normalize, sigmoid, softmax
 
 # As callers give them: see ``texts.prompts.resolve``.
@@ -103,6 +103,15 @@ def label_matrix(
     if ensemble == "embedding":
         vectors = normalize(vectors.mean(axis=0, keepdims=True)).astype(np.float32)
     return LabelMatrix(names, vectors)
+
+
+def checked_templates(templates: Templates) -> tuple[Template, ...]:
+    """What ``label_matrix`` will fill in, known before anything is embedded.
+
+    Raises:
+        TextError: As ``prompts.resolve`` does.
+    """
+    return resolve(templates)
 
 
 def ranked(labels: Sequence[str], probabilities: Floats, top: int | None) -> list[Prediction]:

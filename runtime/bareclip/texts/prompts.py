@@ -1,13 +1,9 @@
 """Prompt templates: the sentences a label is put into, ``{}`` marking its place, or functions."""
 
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TypeAlias
 
-from ..errors import TextError
-from ..files import read_lines
-from ..types import short
+from ..errors import TextError, short
 
 
 def _imagenet() -> tuple[str, ...]:
@@ -96,15 +92,3 @@ def fill(template: Template, label: str) -> str:
             f"a template gave {short(prompt)} for label {short(label)}; it must give a string"
         )
     return prompt
-
-
-def templates_argument(argument: str) -> tuple[Template, ...]:
-    """Templates named on a command line: a set, one template, or a file of them.
-
-    Raises:
-        TextError: As for ``resolve``, or the file cannot be read.
-    """
-    # Not Path.is_file(), which raises where an argument is too long to be a name.
-    if os.path.isfile(argument):  # noqa: PTH113
-        return resolve(read_lines(Path(argument)))
-    return resolve(argument)

@@ -9,8 +9,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from ..bundle import TextRecipe
-from ..errors import BundleError, TextError
-from ..types import short
+from ..errors import BundleError, TextError, short
 from .clean_up import clean
 from .guard import guarded, open_tokenizer
 

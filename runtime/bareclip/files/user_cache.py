@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BareclipError
-from ..files import is_own
+from . import is_own
 
 _log = logging.getLogger("bareclip")
 # A file's lock is a process's own; its threads wait for each other here.
