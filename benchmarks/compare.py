@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--envs", type=Path, required=True)
-    parser.add_argument("--captions", type=Path, help="a text a line, to calibrate int8 with")
+    parser.add_argument("--captions", type=Path, help="a text per line, to calibrate int8 with")
     parser.add_argument("--models", type=Path, help="default: ENVS/models")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=9)

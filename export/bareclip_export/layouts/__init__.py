@@ -1,4 +1,4 @@
-"""Checkpoint layouts: a file a layout, each naming its tensors and reading its config."""
+"""Checkpoint layouts: a file per layout, each naming its tensors and reading its config."""
 
 from collections.abc import Callable
 

@@ -34,7 +34,7 @@ class Data:
 
         Args:
             photos: A folder of images.
-            captions: A text a line, or a ``.jsonl`` file of images with captions.
+            captions: A text per line, or a ``.jsonl`` file of images with captions.
 
         Raises:
             BareclipError: They cannot be read, or are too few.

@@ -202,7 +202,7 @@ def _is_unchanged(before: KnownFile, now: FoundFile) -> bool:
 
 
 class _Work:
-    """Looks into files in threads and writes what comes of it, a batch a transaction."""
+    """Looks into files in threads and writes what comes of it, a transaction per batch."""
 
     def __init__(
         self,

@@ -101,7 +101,7 @@ class CudaTower(Tower):
         """Takes sessions of one graph that are ready.
 
         Args:
-            sessions: One a GPU.
+            sessions: One per GPU.
             places: Where each one's buffers go: ``("cuda", 1)``, or ``("cpu", 0)``.
             device: What all of them together are called.
             captures: Whether the sessions were made to capture CUDA graphs.
@@ -118,7 +118,7 @@ class CudaTower(Tower):
 
     @classmethod
     def load(cls, graph: Path, device: Device, threads: Threads) -> "CudaTower":
-        """Makes a session a GPU; or one on the CPU, which is used in the same way.
+        """Makes a session per GPU; or one on the CPU, which is used in the same way.
 
         Args:
             graph: The ``.onnx`` file; its weights lie beside it.
