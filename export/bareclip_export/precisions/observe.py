@@ -44,7 +44,7 @@ class Observation:
 
     @property
     def pooled(self) -> bool:
-        """Whether one row an image or text is all that comes."""
+        """Whether one row per image or text is all that comes."""
         return self.rows == self.inputs
 
     def divided(self, factor: Floats) -> "Observation":

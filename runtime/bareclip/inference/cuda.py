@@ -284,7 +284,7 @@ class _Bucket:
         Args:
             session: Of one output.
             place: Where they go.
-            shapes: One an input, batch first.
+            shapes: One per input, batch first.
             graph: The number of the CUDA graph, from 1; -1 captures none.
         """
         ort = import_onnxruntime()

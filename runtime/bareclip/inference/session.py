@@ -104,7 +104,7 @@ class Tower:
         """Embeds a batch.
 
         Args:
-            inputs: One array an input of the graph, batch first.
+            inputs: One array per input of the graph, batch first.
 
         Returns:
             (N, D) float32, unit rows.

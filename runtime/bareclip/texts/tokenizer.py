@@ -64,7 +64,7 @@ class Tokenizer:
             truncate: Cut what exceeds the context length, keeping the end token.
 
         Returns:
-            One list a text, of 1 to ``context_length`` ids.
+            One list per text, of 1 to ``context_length`` ids.
 
         Raises:
             TextError: Something is not a string, or ``truncate`` is False and a text is

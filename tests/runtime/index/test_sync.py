@@ -14,7 +14,7 @@ import pytest
 
 import bareclip
 from bareclip import StoreError
-from bareclip.index import inspection as prepare_module
+from bareclip.index import inspection
 from bareclip.index import scan as scan_module
 from bareclip.index import sync as sync_module
 from bareclip.index.sync import SyncProgress, SyncReport
@@ -32,8 +32,13 @@ def counts(report: SyncReport) -> tuple[int, int, int, int, int]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An entry for each picture that a sync decodes."""
     found: list[int] = []
-    inner = prepare_module.opened_pixels
-    monkeypatch.setattr(prepare_module, "opened_pixels", lambda *a: (found.append(1), inner(*a))[1])
+    inner = inspection.opened_pixels
+
+    def counted(*given: Any, max_pixels: int) -> Any:
+        found.append(1)
+        return inner(*given, max_pixels=max_pixels)
+
+    monkeypatch.setattr(inspection, "opened_pixels", counted)
     return found
 
 
@@ -304,10 +309,10 @@ def test_unreadable_files_are_tried_again(
 def test_whatever_a_decoder_raises_is_that_files_failure(
     index: bareclip.Index, photos: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, max_pixels: int) -> None:
         raise error
 
-    monkeypatch.setattr(prepare_module, "opened_pixels", fail)
+    monkeypatch.setattr(inspection, "opened_pixels", fail)
     report = index.sync(photos)
     assert (report.added, len(report.failures)) == (0, 12)
 
