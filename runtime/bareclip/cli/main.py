@@ -30,6 +30,7 @@ from .models import models
 from .output import Notes, complain, note
 from .push import push
 from .search import search
+from .serve import serve
 from .similarity import similarity
 from .verify import verify
 
@@ -81,7 +82,7 @@ def commands(ctx: click.Context, verbose: bool) -> None:
 
 for _command in (
     bench, cache, classify, demo, embed, evaluate, index, index_export, index_import,
-    index_status, info, models, push, search, similarity, verify,
+    index_status, info, models, push, search, serve, similarity, verify,
 ):  # fmt: skip
     commands.add_command(_command)
 

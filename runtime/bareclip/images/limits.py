@@ -18,6 +18,10 @@ MAX_FILE_BYTES = 1 << 30
 _HELD = {"WEBP": 3, "AVIF": 2, "HEIF": 2, "JPEG2000": 4}
 
 
+class TooManyPixelsError(ValueError):
+    """A picture is larger than may be decoded."""
+
+
 def held_pixels(pixels: int, kind: str | None) -> int:
     """What decoding a picture of a format holds in memory, in pixels of 4 bytes."""
     return pixels * _HELD.get(kind or "", 1)
@@ -32,12 +36,12 @@ def check_pixels(size: tuple[int, int], kind: str | None, limit: int) -> None:
         limit: Pixels, of formats that are decoded without further copies of all of them.
 
     Raises:
-        ValueError: It is larger.
+        TooManyPixelsError: It is larger.
     """
     width, height = size
     if held_pixels(width * height, kind) > limit:
         most = limit // held_pixels(1, kind)
-        raise ValueError(
+        raise TooManyPixelsError(
             f"it has {width}x{height} pixels, more than the {most:,} of {kind or 'a picture'} "
             "that are decoded: scale it down first, if it is no decompression bomb"
         )
