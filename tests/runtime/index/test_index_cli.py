@@ -12,9 +12,6 @@ from pathlib import Path
 import pytest
 
 import bareclip
-from bareclip.bundle import Bundle
-from bareclip_export.precisions.data import Data
-from bareclip_export.precisions.quantize import quantize
 from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
@@ -126,11 +123,10 @@ def test_options_make_the_index_what_it_stays(
 
 
 def test_an_index_of_a_gpu_is_asked_by_text_on_a_cpu(
-    photos: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, precise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime", minversion="1.20")  # as fp16's texts do
-    bundle = Path(shutil.copytree(bundles["tiny"], tmp_path / "bundle"))
-    quantize(Bundle.read(bundle), "fp16", Data([], []))
+    bundle = Path(shutil.copytree(precise, tmp_path / "bundle"))
     db = tmp_path / "photos.db"
     with monkeypatch.context() as patch:
         FakeCuda().install(patch)
