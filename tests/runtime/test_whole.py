@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,10 @@ def test_an_image_that_its_user_has_moved_to_another_frame(kind: str) -> None:
     frames = [picture(96, 80, seed=seed) for seed in range(3)]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if Image.open(io.BytesIO(data)).format != kind:
+            pytest.skip("this Pillow writes such files as it cannot read, as 10.1 does MPO")
     image, other = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(data))
     for which in (2, 1):
         image.seek(which)

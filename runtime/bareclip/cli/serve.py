@@ -30,7 +30,7 @@ _KEYS = "BARECLIP_API_KEYS"
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path),
-    help=f"A text file with a key a line, one of which clients must send; or {_KEYS} holds them.",
+    help=f"A text file with a key per line, one of which clients must send; or {_KEYS} holds them.",
 )
 @click.option(
     "--without-key", is_flag=True, help="Listen beyond this machine although no key is wanted."
