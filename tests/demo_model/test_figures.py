@@ -31,7 +31,7 @@ def test_the_four_animals(animal: str) -> None:
     assert len(pictures) == 100
     figures = FIGURES[f"four animals, {animal}"]
     for templates, wanted in ((PLAIN, figures["single"]), (FIVE, figures["ensemble"])):
-        answers = clip.classify(pictures, splits.ANIMALS, templates, top=1)
+        answers = clip.classify(pictures, splits.ANIMALS, templates=templates, top=1)
         right = sum(best.label == animal for [best] in answers) / len(pictures)
         assert right == pytest.approx(wanted, abs=POINT)
 
