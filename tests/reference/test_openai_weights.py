@@ -27,6 +27,6 @@ def test_franz_kafka(data: Path, tmp_path: Path) -> None:
     first = np.array(wanted["text0_first_five"])
     ratio = texts[0, :5] / first
     np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-4)
-    [predictions] = clip.classify(image, goldens["texts"], "{}")
+    [predictions] = clip.classify(image, goldens["texts"], templates="{}")
     assert predictions[0].label == goldens["texts"][0]
     assert predictions[0].probability == pytest.approx(wanted["probabilities"][0], abs=1e-3)
