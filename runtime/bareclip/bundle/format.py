@@ -1,9 +1,10 @@
 """What a bundle's manifest holds: every constant that a runtime needs, and the reports."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from ..files import file_sha256
 
 MANIFEST = "bundle.json"
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -96,8 +97,7 @@ class FileRecord:
 
 def file_record(path: Path) -> FileRecord:
     """Measures a file."""
-    with path.open("rb") as file:
-        return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    return FileRecord(path.stat().st_size, file_sha256(path))
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def search(
     asked += [(source.name, source.image) for image in images for source in expand([image])]
     if not asked:
         raise click.UsageError('nothing to search for: give a "text", --image or --queries.')
+    Index.open(db).close()  # a mistyped name is said before a model is asked for
     clip = load_indexed(db, bundle, None, None, device, threads)
     with Index.open(db, clip) as index:
         found = index.search_many(

@@ -253,3 +253,9 @@ def test_pictures_over_the_limit_are_named(
     assert "more than the 2,400 of JPEG that are decoded" in told["failures"][0]["reason"]
     output = ["-o", tmp_path / "x.npz", "--max-pixels", "2400", *own]
     assert "more than the 2,400" in run("embed", photos, *output, code=1).stderr
+
+
+def test_a_mistyped_index_is_what_search_complains_of(tmp_path: Path) -> None:
+    assert f"there is no index at {tmp_path / 'phtos.db'}; make one" in complaint(
+        "search", tmp_path / "phtos.db", "a cat"
+    )
