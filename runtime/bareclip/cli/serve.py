@@ -150,7 +150,7 @@ def serve(
             f"ready, {clip.bundle.name} ({precision}) on {clip.device}, {clip.threads} threads"
         )
 
-    answer(Service(settings), load, listening, started)
+    answer(Service(settings), load, listening, started, one_of_several=descriptor is not None)
 
 
 def _quiet(log: bool) -> None:

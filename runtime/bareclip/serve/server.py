@@ -173,6 +173,8 @@ def serve(
     load: Callable[[], Clip],
     sock: socket.socket,
     started: Callable[[Service], None] = lambda service: None,
+    *,
+    one_of_several: bool = False,
 ) -> None:
     """Answers until SIGTERM or SIGINT, and then what it has accepted.
 
@@ -181,6 +183,9 @@ def serve(
         load: Loads the model; called in a thread.
         sock: Listens.
         started: Called when it is ready.
+        one_of_several: Whether other processes take connections from the socket as well. This one
+            then takes none until its model is there: they would meet 503 after another said that
+            it is ready.
 
     Raises:
         BareclipError: The model cannot be loaded.
@@ -196,9 +201,12 @@ def serve(
     failures: list[BaseException] = []
 
     def start() -> None:
+        service.start(load())
+        started(service)
+
+    def start_behind() -> None:
         try:
-            service.start(load())
-            started(service)
+            start()
         except BaseException as error:
             failures.append(error)
             server.should_exit = True
@@ -206,8 +214,11 @@ def serve(
     if threading.current_thread() is threading.main_thread():
         # uvicorn puts this back when all is answered: a second SIGTERM then changes nothing.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    threading.Thread(target=start, name="bareclip-load", daemon=True).start()
     try:
+        if one_of_several:
+            start()
+        else:
+            threading.Thread(target=start_behind, name="bareclip-load", daemon=True).start()
         asyncio.run(server.serve([sock]))
     except KeyboardInterrupt:
         pass

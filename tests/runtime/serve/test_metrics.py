@@ -1,6 +1,9 @@
 """/metrics, read by Prometheus's own parser; /live and /ready."""
 
 import io
+import os
+import signal
+import time
 from pathlib import Path
 
 import httpx
@@ -80,3 +83,25 @@ def test_several_workers_count_together(bundles: dict[str, Path]) -> None:
             counted = samples(client)
         assert counted["bareclip_request_seconds_count", ("/v1/embeddings", "200")] == 20
     assert running.process.returncode == 0
+
+
+def test_a_worker_that_dies_is_begun_again_unnoticed(bundles: dict[str, Path]) -> None:
+    """It takes no connection before its model is there, so that nobody meets 503."""
+    with Running("--bundle", bundles["tiny"], "--workers", 2, "--threads", 1) as running:
+        time.sleep(5)  # what dies before is taken for one that cannot begin
+        listed = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+        before = {int(pid) for pid in listed.read_text().split()}
+        os.kill(min(before), signal.SIGKILL)
+        until = time.monotonic() + 60
+        asked = 0
+        while time.monotonic() < until and (asked < 100 or not _are_two(listed, before)):
+            answer = httpx.post(running.url + "/v1/embeddings", json={"input": "a"})
+            assert answer.status_code == 200
+            asked += 1
+        assert _are_two(listed, before)
+    assert "another begins" in "".join(running.said)
+
+
+def _are_two(listed: Path, before: set[int]) -> bool:
+    now = {int(pid) for pid in listed.read_text().split()}
+    return len(now) == 2 and bool(now - before)
