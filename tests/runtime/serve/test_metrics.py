@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+
+from bareclip.serve.server import bind
 
 from .running import Running
 
@@ -85,23 +89,61 @@ def test_several_workers_count_together(bundles: dict[str, Path]) -> None:
     assert running.process.returncode == 0
 
 
-def test_a_worker_that_dies_is_begun_again_unnoticed(bundles: dict[str, Path]) -> None:
-    """It takes no connection before its model is there, so that nobody meets 503."""
+# A worker whose model is there once a file is.
+_SLOW = """
+import socket, sys, time
+from pathlib import Path
+import bareclip
+from bareclip.serve.server import serve
+from bareclip.serve.service import Service
+from bareclip.serve.settings import Settings
+
+def load():
+    while not Path(sys.argv[3]).exists():
+        time.sleep(0.01)
+    return bareclip.load(sys.argv[2], preload=True)
+
+serve(Service(Settings()), load, socket.socket(fileno=int(sys.argv[1])), one_of_several=True)
+"""
+
+
+def test_a_worker_takes_nothing_before_its_model_is_there(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """Else clients would meet 503 after the others said that they are ready."""
+    there, later = tmp_path / "there", tmp_path / "later"
+    there.touch()
+    with bind("127.0.0.1", 0) as sock:
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1/embeddings"
+        first, second = (
+            subprocess.Popen(
+                [sys.executable, "-c", _SLOW, str(sock.fileno()), bundles["tiny"], needed],
+                pass_fds=[sock.fileno()],
+            )
+            for needed in (there, later)
+        )
+    try:
+        for _ in range(100):
+            assert httpx.post(url, json={"input": "a"}, timeout=60).status_code == 200
+        first.terminate()
+        assert first.wait(60) == 0
+        later.touch()
+        assert httpx.post(url, json={"input": "a"}, timeout=60).status_code == 200
+    finally:
+        for process in (first, second):
+            process.terminate()
+            process.wait(60)
+
+
+def test_a_worker_that_dies_is_begun_again(bundles: dict[str, Path]) -> None:
     with Running("--bundle", bundles["tiny"], "--workers", 2, "--threads", 1) as running:
         time.sleep(5)  # what dies before is taken for one that cannot begin
-        listed = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
-        before = {int(pid) for pid in listed.read_text().split()}
-        os.kill(min(before), signal.SIGKILL)
+        pid = running.process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children")
+        before = set(listed.read_text().split())
+        os.kill(int(min(before)), signal.SIGKILL)
         until = time.monotonic() + 60
-        asked = 0
-        while time.monotonic() < until and (asked < 100 or not _are_two(listed, before)):
-            answer = httpx.post(running.url + "/v1/embeddings", json={"input": "a"})
-            assert answer.status_code == 200
-            asked += 1
-        assert _are_two(listed, before)
+        while len(now := set(listed.read_text().split())) < 2 or now == before:
+            assert httpx.post(running.url + "/v1/embeddings", json={"input": "a"}).is_success
+            assert time.monotonic() < until
     assert "another begins" in "".join(running.said)
-
-
-def _are_two(listed: Path, before: set[int]) -> bool:
-    now = {int(pid) for pid in listed.read_text().split()}
-    return len(now) == 2 and bool(now - before)
