@@ -276,6 +276,7 @@ def supervise(command: Sequence[str], workers: int, sock: socket.socket, secret:
             sock.close()
             for process, _ in running:
                 process.terminate()
-            codes = [process.wait() for process, _ in running]
-        if any(codes):
+            codes = {process.wait() for process, _ in running}
+        # One that was only just begun ends by the signal itself; it had taken no connection.
+        if codes - {0, -signal.SIGTERM}:
             sys.exit(1)

@@ -234,9 +234,12 @@ class Service:
         gone = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() or task.cancelled():
+            if not task.done():
                 raise ClientDisconnect
-            return task.result()
+            try:
+                return task.result()
+            except asyncio.CancelledError:  # the connection's end gave its jobs up
+                raise ClientDisconnect from None
         finally:
             gone.cancel()
             task.cancel()

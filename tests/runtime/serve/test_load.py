@@ -96,6 +96,7 @@ def test_what_clients_have_given_up_is_not_computed(service: Running) -> None:
             client.close()
         return found
 
+    said = list(service.said)
     with httpx.Client(base_url=service.url) as client:
         before = samples(client)
         assert asyncio.run(run()) == [200] * 8
@@ -108,6 +109,7 @@ def test_what_clients_have_given_up_is_not_computed(service: Running) -> None:
     # Those that were refused, since much was waiting, are no work left out either.
     key = "bareclip_cancelled_total", ("decode",)
     assert after.get(key, 0) - before.get(key, 0) > 0
+    assert service.said == said, "a client that goes is nothing to write down"
 
 
 def test_workers_share_a_socket_and_one_that_dies_is_begun_again() -> None:
@@ -124,5 +126,5 @@ def test_workers_share_a_socket_and_one_that_dies_is_begun_again() -> None:
             time.sleep(0.05)
         picture = request("/v1/embeddings", (PICTURES / "cat.png").read_bytes(), "image/png")
         load = closed(running.port, [picture], 4, 1.0)
-        assert {answer.status for answer in load.answers} <= {200, 503}
+        assert {answer.status for answer in load.answers} == {200}
     assert running.process.returncode == 0

@@ -1,11 +1,8 @@
 """/metrics, read by Prometheus's own parser; /live and /ready."""
 
 import io
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -133,17 +130,3 @@ def test_a_worker_takes_nothing_before_its_model_is_there(
         for process in (first, second):
             process.terminate()
             process.wait(60)
-
-
-def test_a_worker_that_dies_is_begun_again(bundles: dict[str, Path]) -> None:
-    with Running("--bundle", bundles["tiny"], "--workers", 2, "--threads", 1) as running:
-        time.sleep(5)  # what dies before is taken for one that cannot begin
-        pid = running.process.pid
-        listed = Path(f"/proc/{pid}/task/{pid}/children")
-        before = set(listed.read_text().split())
-        os.kill(int(min(before)), signal.SIGKILL)
-        until = time.monotonic() + 60
-        while len(now := set(listed.read_text().split())) < 2 or now == before:
-            assert httpx.post(running.url + "/v1/embeddings", json={"input": "a"}).is_success
-            assert time.monotonic() < until
-    assert "another begins" in "".join(running.said)
