@@ -131,7 +131,8 @@ def _endpoint(
                 service.metrics.rejected.labels(problem.code).inc()
             return answers.problem(problem)
         except ClientDisconnect:
-            raise
+            # Raised on, it would be answered, and counted, as an internal error.
+            return Response(status_code=_GONE)
         except Exception as error:
             # Its text may hold anything, so it goes nowhere.
             _log.error("internal error: %s", type(error).__name__)
