@@ -18,9 +18,9 @@ from bareclip.errors import short
 
 from . import hub
 from .errors import CheckpointError
-from .files import CONFIGS, WEIGHTS, Layout
+from .files import ANCHORS, CONFIGS, WEIGHTS, Layout
 from .pickle_weights import read_pickle_weights
-from .tensors import Tensor, TensorStore
+from .tensors import Tensor, TensorStore, unwrapped
 
 # tokenizer.json is the largest that is read: 34 MB with 256,000 tokens.
 _LONGEST_JSON = 256 << 20
@@ -124,7 +124,8 @@ class Checkpoint:
                 tensors: dict[str, Tensor] = {}
                 for path in paths:
                     tensors |= read(path)
-                return TensorStore(tensors, str(self.folder))
+                source = str(self.folder)
+                return TensorStore(unwrapped(tensors, ANCHORS[self.layout], source), source)
         raise CheckpointError(
             f"{self.folder} has no weights: neither {safe} nor {pickled} "
             "(nor their .index.json); download it again"

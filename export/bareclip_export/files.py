@@ -10,6 +10,15 @@ WEIGHTS: dict[Layout, tuple[str, str]] = {
     "huggingface": ("model.safetensors", "pytorch_model.bin"),
     "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 }
+# Tensors that every model of a layout has one of: what stands before its name in a file was put
+# before all names, by whatever the model was a part of when it was saved.
+ANCHORS: dict[Layout, tuple[str, ...]] = {
+    "huggingface": (
+        "vision_model.embeddings.patch_embedding.weight",
+        "text_model.embeddings.token_embedding.weight",
+    ),
+    "open_clip": ("logit_scale",),
+}
 # What transformers.js calls graphs that are not in float32 -> what they are in.
 VARIANTS = {
     "fp16": "fp16",

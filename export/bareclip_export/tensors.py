@@ -1,6 +1,6 @@
 """Tensors that stay on disk until they are asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,37 @@ class Tensor:
 
     def float64(self) -> NDArray[np.float64]:
         return self.read().astype(np.float64)
+
+
+def unwrapped(tensors: dict[str, Tensor], anchors: Sequence[str], source: str) -> dict[str, Tensor]:
+    """A model's tensors by the names it gives them itself.
+
+    One that was saved as a part of another has a prefix before all of them: ``module.`` of
+    PyTorch's parallel training, ``clip.`` or ``model.`` of a class around it.
+
+    Args:
+        tensors: By the names they were saved by.
+        anchors: Names that tell the prefix.
+        source: What messages call the place they come from.
+
+    Raises:
+        CheckpointError: There are several models in it.
+    """
+    prefixes = {
+        name.removesuffix(anchor)
+        for anchor in anchors
+        for name in tensors
+        if name == anchor or name.endswith(f".{anchor}")
+    }
+    if not prefixes or "" in prefixes:
+        return tensors
+    if len(prefixes) > 1:
+        raise CheckpointError(
+            f"{source} holds several models, whose tensors begin with "
+            f"{', '.join(sorted(prefixes)[:4])}: save the one that is meant by itself"
+        )
+    [prefix] = prefixes
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _finite(values: NDArray[Any], name: str, source: str) -> NDArray[Any]:

@@ -24,12 +24,16 @@ _PLAIN = (
     "PreTrainedTokenizer",
     "Siglip2Tokenizer",
     "T5Tokenizer",
+    "TokenizersBackend",
     "XLMRobertaTokenizer",
 )
 # What SiglipTokenizer takes for special, with its defaults: end, padding, unknown.
 _SIGLIP_SPECIAL = (("eos_token", "</s>"), ("pad_token", "</s>"), ("unk_token", "<unk>"))
 # transformers' classes that frame and fill up a text as Gemma's does.
 _GEMMAS = ("GemmaTokenizer", "Siglip2Tokenizer")
+# Those whose files may say do_lower_case where tokenizer.json does not do it: transformers 5
+# also saves one of them under the name of what runs it.
+_LOWERING = (*_GEMMAS, "TokenizersBackend")
 
 
 def read_tokenizer(
@@ -124,12 +128,13 @@ def read_own_tokenizer(
             f"{checkpoint.name} has no tokenizer.json; where transformers and sentencepiece are "
             "installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes one"
         )
-    if tokenizer_class(checkpoint) in _GEMMAS:
+    kind = tokenizer_class(checkpoint)
+    if kind in _GEMMAS:
         _frame_as_gemma(tokenizer, checkpoint)
-        if lower_cases(checkpoint):
-            lower = tokenizers.normalizers.Lowercase()
-            given = [tokenizer.normalizer] if tokenizer.normalizer else []
-            tokenizer.normalizer = tokenizers.normalizers.Sequence([lower, *given])
+    if kind in _LOWERING and lower_cases(checkpoint):
+        lower = tokenizers.normalizers.Lowercase()
+        given = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = tokenizers.normalizers.Sequence([lower, *given])
     end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     pad = _padding(checkpoint, tokenizer) if fixed_length else end
     recipe = TextRecipe(context_length, pad, end, fixed_length, tuple(clean_up))
@@ -205,9 +210,12 @@ def tokenizer_class(checkpoint: Checkpoint) -> str:
 def _frame_as_gemma(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint) -> None:
     """Puts around a text what tokenizer_config.json says, whatever tokenizer.json does.
 
-    transformers 4.57, tokenization_gemma_fast.py.
+    transformers 4.57, tokenization_gemma_fast.py. What transformers 5 saves says it in
+    tokenizer.json alone (tokenization_utils_tokenizers.py).
     """
     config = checkpoint.json("tokenizer_config.json") or {}
+    if "backend" in config and not {"add_bos_token", "add_eos_token"} & set(config):
+        return
     parts = ["$A"]
     if config.get("add_bos_token", True):
         parts.insert(0, _content(config.get("bos_token", "<bos>")))

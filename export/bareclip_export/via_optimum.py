@@ -29,6 +29,7 @@ from .image_recipe import read_image_recipe
 from .layouts.huggingface_config import (
     CLIP_TEXT,
     CLIP_VISION,
+    architectures,
     read_text,
     read_vision,
     read_width,
@@ -48,13 +49,18 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         CheckpointError: transformers cannot load it, its model has no such features, or its
             processor or tokenizer is unknown.
     """
-    architectures = checkpoint.config.get("architectures") or []
-    if checkpoint.layout != "huggingface" or not architectures:
+    if checkpoint.layout != "huggingface":
         raise CheckpointError(
-            f"{checkpoint.name} is not in Hugging Face's layout with its architectures stated, "
-            "which optimum needs; leave out --via optimum"
+            f"{checkpoint.name} is not in Hugging Face's layout, which optimum needs; leave out "
+            "--via optimum"
         )
-    return _clip(checkpoint) if CLIP in architectures else _other(checkpoint, str(architectures[0]))
+    named = architectures(checkpoint)
+    if not named:
+        raise CheckpointError(
+            f"{checkpoint.config_path} names neither architectures nor a model_type, by which "
+            'transformers knows a model: add a model_type, such as "clip"'
+        )
+    return _clip(checkpoint) if CLIP in named else _other(checkpoint, named[0])
 
 
 def _clip(checkpoint: Checkpoint) -> Conversion:

@@ -107,6 +107,53 @@ def test_an_architecture_we_do_not_author(folder: Path) -> None:
     assert "has the architecture AltCLIPModel; we author CLIPModel, " in refusal(folder)
     edit(folder / "config.json", {"architectures": None, "model_type": "bert"})
     assert "has the architecture bert" in refusal(folder)
+    edit(folder / "config.json", {"architectures": [], "model_type": None})
+    message = refusal(folder)
+    assert "names neither architectures nor a model_type" in message
+    assert 'add "architectures": ["CLIPModel"], or whichever of CLIPModel' in message
+
+
+def test_a_config_as_transformers_5_may_have_it(folder: Path, bundles: dict[str, Path]) -> None:
+    """Lists of one number, and no architectures: its model_type says as much."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["architectures"]
+    config["vision_config"] |= {"image_size": [32, 32], "patch_size": [8, 8]}
+    config["text_config"]["eos_token_id"] = [config["text_config"]["eos_token_id"]]
+    (folder / "config.json").write_text(json.dumps(config))
+    made = export(str(folder), folder.parent / "bundle")
+    assert made.files() == Bundle.read(bundles["tiny"]).files()
+    assert made.source.architecture == "CLIPModel"
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"])
+def test_an_activation_by_another_name(folder: Path, name: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    files = []
+    for activation in ("gelu_pytorch_tanh", name):
+        for section in ("vision_config", "text_config"):
+            config[section]["hidden_act"] = activation
+        edit(folder / "config.json", config)
+        files.append(export(str(folder), folder.parent / activation).files())
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("prefix", ["clip.", "model.", "module.", "_orig_mod.module.model."])
+def test_a_model_that_was_a_part_of_another(
+    folder: Path, bundles: dict[str, Path], prefix: str
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    named = {prefix + name: array for name, array in tensors.items()}
+    save_file(named | {"head.weight": np.ones(3)}, folder / "model.safetensors")
+    made = export(str(folder), folder.parent / "bundle")
+    assert made.files() == Bundle.read(bundles["tiny"]).files()
+
+
+def test_several_models_in_a_file(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    names = ("student.", "teacher.")
+    both = {prefix + name: array for prefix in names for name, array in tensors.items()}
+    save_file(both, folder / "model.safetensors")
+    assert "holds several models, whose tensors begin with student., teacher.:" in refusal(folder)
 
 
 def test_missing_and_misshapen_tensors_are_named_with_both_shapes(folder: Path) -> None:
@@ -143,8 +190,8 @@ def test_no_weights_cut_weights_and_missing_shards(folder: Path) -> None:
     [
         (
             "vision_config",
-            {"hidden_act": "gelu_new"},
-            "the activation 'gelu_new' of this checkpoint is none",
+            {"hidden_act": "silu"},
+            "the activation 'silu' of this checkpoint is none",
         ),
         ("vision_config", {"num_attention_heads": 5}, "5 heads in a width of 48"),
         ("vision_config", {"num_attention_heads": 1.5}, "num_attention_heads = 1.5, not a int"),
@@ -154,6 +201,9 @@ def test_no_weights_cut_weights_and_missing_shards(folder: Path) -> None:
         ("text_config", {"eos_token_id": 5}, "says texts end with token 5"),
         ("vision_config", {"num_channels": 4}, "has 4 channels; we author 3"),
         ("vision_config", {"patch_size": 64}, "patches of 64 pixels in images of 32"),
+        ("vision_config", {"image_size": [32, 64]}, "= [32, 64]; we author square images, and one"),
+        ("vision_config", {"image_size": []}, "image_size = [], not a int such as 224"),
+        ("text_config", {"eos_token_id": [604, 2]}, "= [604, 2]; we author square images, and one"),
     ],
 )
 def test_configs_that_make_no_sense(

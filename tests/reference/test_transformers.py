@@ -124,7 +124,7 @@ def test_an_activation_we_do_not_author_goes_through_optimum(tmp_path: Path) -> 
     folder = write_checkpoint(tmp_path / "checkpoint", sizes)
     config = json.loads((folder / "config.json").read_text())
     for section in ("vision_config", "text_config"):
-        config[section]["hidden_act"] = "gelu_new"
+        config[section]["hidden_act"] = "silu"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(bareclip.BareclipError, match="try --via optimum"):
         export(str(folder), tmp_path / "authored")

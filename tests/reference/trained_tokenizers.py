@@ -34,12 +34,23 @@ def train_sentencepiece(
 
 
 def train_gemma(
-    folder: Path, texts: Iterable[str], size: int, context: int, lower: bool = False
+    folder: Path,
+    texts: Iterable[str],
+    size: int,
+    context: int,
+    lower: bool = False,
+    frame: str = "<bos> $A",
 ) -> int:
     """A tokenizer like SigLIP 2's, which is Gemma's: BPE of a whole text, bytes to fall back on.
 
-    Its tokenizer.json frames a text as Gemma does, by <bos>; its tokenizer_config.json as SigLIP 2
-    does, by <eos>. Where ``lower``, that also says that texts are lower-cased, as SigLIP 2's does.
+    Args:
+        folder: To write it to.
+        texts: To learn from.
+        size: Most tokens to learn.
+        context: Most tokens a text.
+        lower: Whether tokenizer_config.json says that texts are lower-cased, as SigLIP 2's does.
+        frame: How tokenizer.json frames a text: as Gemma's does, or as SigLIP 2's, ``$A <eos>``.
+            tokenizer_config.json does as SigLIP 2's in any case.
 
     Returns:
         How many tokens it has.
@@ -62,7 +73,7 @@ def train_gemma(
     made.normalizer, made.pre_tokenizer = spaces, whole
     made.add_special_tokens(named)
     made.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", vocab["<bos>"])]
+        single=frame, special_tokens=[(name, vocab[name]) for name in named]
     )
     made.save(str(folder / "tokenizer.json"))
     config = {
@@ -78,3 +89,35 @@ def train_gemma(
     } | ({"do_lower_case": True} if lower else {})
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return len(vocab)
+
+
+def train_xlm_roberta(folder: Path, texts: Iterable[str], size: int, context: int) -> int:
+    """A tokenizer like XLM-RoBERTa's: unigrams between <s> and </s>, which is token 2.
+
+    Returns:
+        How many tokens it has.
+    """
+    named = ["<s>", "<pad>", "</s>", "<unk>"]
+    made = Tokenizer(models.Unigram())
+    made.normalizer = normalizers.NFKC()
+    made.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=named, unk_token="<unk>", show_progress=False
+    )
+    made.train_from_iterator(texts, trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    made.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "XLMRobertaTokenizer",
+        "bos_token": "<s>",
+        "cls_token": "<s>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "model_max_length": context,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return made.get_vocab_size()

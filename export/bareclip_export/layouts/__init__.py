@@ -6,13 +6,17 @@ from bareclip.errors import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
-from . import huggingface_clip, huggingface_siglip, open_clip
+from . import huggingface_clip, huggingface_metaclip_2, huggingface_siglip, open_clip
+from .huggingface_config import architectures
 from .model import Model
 
 _AUTHORED: dict[str, Callable[[Checkpoint, str], Model]] = {
     "CLIPModel": huggingface_clip.read,
-    huggingface_clip.VISION: huggingface_clip.read,
-    huggingface_clip.TEXT: huggingface_clip.read,
+    f"CLIP{huggingface_clip.VISION}": huggingface_clip.read,
+    f"CLIP{huggingface_clip.TEXT}": huggingface_clip.read,
+    "MetaClip2Model": huggingface_metaclip_2.read,
+    f"MetaClip2{huggingface_clip.VISION}": huggingface_metaclip_2.read,
+    f"MetaClip2{huggingface_clip.TEXT}": huggingface_metaclip_2.read,
     "SiglipModel": huggingface_siglip.read,
 }
 
@@ -25,13 +29,17 @@ def read_model(checkpoint: Checkpoint) -> Model:
     """
     if checkpoint.layout == "open_clip":
         return open_clip.read(checkpoint)
-    given = checkpoint.config.get("architectures")
-    architectures = [str(name) for name in given] if isinstance(given, list) else []
-    for name in architectures:
+    named = architectures(checkpoint)
+    for name in named:
         if name in _AUTHORED:
             return _AUTHORED[name](checkpoint, name)
-    named = ", ".join(architectures) or str(checkpoint.config.get("model_type") or "none")
+    if not named:
+        raise CheckpointError(
+            f"{checkpoint.config_path} names neither architectures nor a model_type, so what its "
+            'weights are is unknown: add "architectures": ["CLIPModel"], or whichever of '
+            f"{', '.join(_AUTHORED)} it is"
+        )
     raise CheckpointError(
-        f"{checkpoint.name} has the architecture {short(named)[1:-1]}; we author "
+        f"{checkpoint.name} has the architecture {short(', '.join(named))[1:-1]}; we author "
         f"{', '.join(_AUTHORED)} and OpenCLIP's folders"
     )

@@ -1,4 +1,4 @@
-"""Tensor names that transformers' CLIPModel and SiglipModel share."""
+"""Tensor names that transformers' CLIPModel, MetaClip2Model and SiglipModel share."""
 
 from bareclip.errors import short
 
@@ -8,11 +8,16 @@ from ..towers.weights import Activation, BlockWeights, NormWeights
 from . import named
 from .huggingface_config import TransformerConfig
 
-# By transformers' names.
+# By transformers' names (activations.py): some compute the same in another way.
 ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
 }
 
 

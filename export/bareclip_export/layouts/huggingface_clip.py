@@ -24,12 +24,17 @@ from .huggingface_config import (
 )
 from .model import Model, Text, Vision
 
-VISION = "CLIPVisionModelWithProjection"
-TEXT = "CLIPTextModelWithProjection"
+# How the names of a tower alone end.
+VISION, TEXT = "VisionModelWithProjection", "TextModelWithProjection"
 
 
-def read(checkpoint: Checkpoint, architecture: str) -> Model:
+def read(checkpoint: Checkpoint, architecture: str, legacy_end: bool = True) -> Model:
     """Reads a CLIPModel, or one of its towers with a projection.
+
+    Args:
+        checkpoint: Of such a model.
+        architecture: What transformers calls it.
+        legacy_end: As ``read_text`` has it.
 
     Raises:
         CheckpointError: Its config, processor or tensors are missing or do not fit, or
@@ -37,14 +42,16 @@ def read(checkpoint: Checkpoint, architecture: str) -> Model:
     """
     embedding_dim = read_width(checkpoint, "projection_dim", 512)
     scale = math.log(100)
-    if architecture == "CLIPModel":
+    if not architecture.endswith((VISION, TEXT)):
         scale = checkpoint.tensors.scalar("logit_scale")
     return Model(
         architecture=architecture,
         embedding_dim=embedding_dim,
         scoring=Scoring("softmax", logit_scale=scale, logit_bias=0.0),
-        vision=None if architecture == TEXT else _vision(checkpoint, embedding_dim),
-        text=None if architecture == VISION else _text(checkpoint, embedding_dim),
+        vision=None if architecture.endswith(TEXT) else _vision(checkpoint, embedding_dim),
+        text=(
+            None if architecture.endswith(VISION) else _text(checkpoint, embedding_dim, legacy_end)
+        ),
     )
 
 
@@ -76,8 +83,8 @@ def _vision_weights(
     )
 
 
-def _text(checkpoint: Checkpoint, embedding_dim: int) -> Text:
-    config, tensors = read_text(checkpoint, CLIP_TEXT), checkpoint.tensors
+def _text(checkpoint: Checkpoint, embedding_dim: int, legacy_end: bool) -> Text:
+    config, tensors = read_text(checkpoint, CLIP_TEXT, legacy_end), checkpoint.tensors
     tokenizer, recipe = read_tokenizer(
         checkpoint, config.context_length, config.vocabulary, config.end_id
     )

@@ -1,4 +1,7 @@
-"""Hugging Face's config.json of a CLIPModel or a SiglipModel, with transformers' defaults."""
+"""Hugging Face's config.json of a CLIPModel, a MetaClip2Model or a SiglipModel.
+
+With transformers' defaults: what a config may leave out.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ Section = dict[str, Any]
 # No size of a model is near; what is above it would only fail later, and less clearly.
 _LARGEST = 10**7
 
-# transformers 4.57, models/clip/configuration_clip.py: what a config may leave out.
+# transformers 4.57, models/clip/configuration_clip.py and models/metaclip_2/.
 CLIP_VISION: Section = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -52,6 +55,16 @@ SIGLIP_TEXT: Section = CLIP_TEXT | {
     "hidden_act": "gelu_pytorch_tanh",
     "layer_norm_eps": 1e-6,
 }
+# transformers 5 lets a config have lists of these: of height and width, of several end tokens.
+_LISTED = ("image_size", "patch_size", "eos_token_id")
+# What a config that names no architecture is of, by its model_type.
+_OF_TYPE = {
+    "clip": "CLIPModel",
+    "clip_vision_model": "CLIPVisionModelWithProjection",
+    "clip_text_model": "CLIPTextModelWithProjection",
+    "metaclip_2": "MetaClip2Model",
+    "siglip": "SiglipModel",
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,15 @@ class TextConfig(TransformerConfig):
     end_id: int | None
 
 
+def architectures(checkpoint: Checkpoint) -> list[str]:
+    """Which of transformers' classes a checkpoint is of, by its model_type where it names none."""
+    given = checkpoint.config.get("architectures")
+    kind = checkpoint.config.get("model_type")
+    if isinstance(given, list) and given:
+        return [str(name) for name in given]
+    return [_OF_TYPE.get(str(kind), str(kind))] if kind else []
+
+
 def read_vision(checkpoint: Checkpoint, defaults: Section) -> VisionConfig:
     """Reads and checks the vision tower's part of a config, or all of a tower's own.
 
@@ -103,8 +125,14 @@ def read_vision(checkpoint: Checkpoint, defaults: Section) -> VisionConfig:
     return VisionConfig(**_transformer(section, where), image_size=size, patch_size=patch)
 
 
-def read_text(checkpoint: Checkpoint, defaults: Section) -> TextConfig:
+def read_text(checkpoint: Checkpoint, defaults: Section, legacy_end: bool = True) -> TextConfig:
     """Reads and checks the text tower's part of a config, or all of a tower's own.
+
+    Args:
+        checkpoint: Whose config it is.
+        defaults: What it may leave out.
+        legacy_end: Whether an end token of 2 is early configs' mistake, which transformers takes
+            to mean the highest id.
 
     Raises:
         CheckpointError: A value that makes no sense.
@@ -116,8 +144,7 @@ def read_text(checkpoint: Checkpoint, defaults: Section) -> TextConfig:
         **_transformer(section, where),
         vocabulary=section["vocab_size"],
         context_length=section["max_position_embeddings"],
-        # 2 was a mistake in early configs; transformers takes it to mean the highest id.
-        end_id=None if end == 2 else end,
+        end_id=None if legacy_end and end == 2 else end,
     )
 
 
@@ -148,6 +175,13 @@ def _section(config: Section, name: str, defaults: Section, where: Path) -> Sect
         section |= defaults | given
     for key, default in defaults.items():
         value = section[key]
+        if key in _LISTED and isinstance(value, list) and value:
+            if any(type(one) is not int or one != value[0] for one in value):
+                raise CheckpointError(
+                    f"{where} has {name}.{key} = {short(value)}; we author square images, and one "
+                    "end token"
+                )
+            value = section[key] = value[0]
         if type(value) is not type(default) or (
             type(value) is not str and not 0 < value < _LARGEST
         ):

@@ -1,4 +1,4 @@
-"""transformers' CLIPModel and SiglipModel (models/clip and models/siglip, modeling_*.py).
+"""transformers' CLIPModel, MetaClip2Model and SiglipModel (models/*/modeling_*.py).
 
 Which of them it is, and how many layers it has, is read off the tensors; the rest off config.json
 and the processor's file, with the defaults of configuration_*.py and image_processing_*.py.
@@ -71,8 +71,17 @@ def forwards(checkpoint: Checkpoint) -> dict[str, Forward]:
         if siglip:
             found["text"] = partial(_siglip_ids, w, tower)
         else:
-            found["text"] = partial(_clip_ids, w, tower, section.get("eos_token_id", _CLIP_END))
+            end = section.get("eos_token_id", _CLIP_END)
+            end = end[0] if isinstance(end, list) else end
+            # transformers takes a CLIP's 2, a mistake in early configs, to mean the highest id.
+            highest = end == 2 and not _is_metaclip_2(config)
+            found["text"] = partial(_clip_ids, w, tower, None if highest else end)
     return found
+
+
+def _is_metaclip_2(config: dict[str, Any]) -> bool:
+    named = [*(config.get("architectures") or ()), config.get("model_type")]
+    return any(str(name).lower().replace("_", "").startswith("metaclip2") for name in named)
 
 
 def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -109,11 +118,10 @@ def _clip_pixels(w: Weights, tower: _Tower, given: Pixels, pixels: NDArray[np.ui
     return unit(pooled @ w["visual_projection.weight"].T)
 
 
-def _clip_ids(w: Weights, tower: _Tower, end: int, ids: NDArray[np.int64]) -> Array:
+def _clip_ids(w: Weights, tower: _Tower, end: int | None, ids: NDArray[np.int64]) -> Array:
     x = _encode(w, _embed(w, ids), "text_model", tower, causal_mask(ids.shape[1]))
     x = w.norm(x, "text_model.final_layer_norm", tower.epsilon)
-    # transformers takes 2, a mistake in early configs, to mean the highest id.
-    places = ids.argmax(axis=1) if end == 2 else (ids == end).argmax(axis=1)
+    places = ids.argmax(axis=1) if end is None else (ids == end).argmax(axis=1)
     return unit(x[np.arange(len(ids)), places] @ w["text_projection.weight"].T)
 
 

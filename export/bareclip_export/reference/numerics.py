@@ -113,5 +113,18 @@ def _gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def _gelu_fast(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(x * 0.7978845608 * (1 + 0.044715 * x * x)))
+
+
 # By transformers' names.
-ACTIVATIONS = {"quick_gelu": _quick_gelu, "gelu": _gelu, "gelu_pytorch_tanh": _gelu_tanh}
+ACTIVATIONS = {
+    "quick_gelu": _quick_gelu,
+    "gelu": _gelu,
+    "gelu_python": _gelu,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "gelu_python_tanh": _gelu_tanh,
+    "gelu_accurate": _gelu_tanh,
+    "gelu_new": _gelu_tanh,
+    "gelu_fast": _gelu_fast,
+}

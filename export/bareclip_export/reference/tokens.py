@@ -46,9 +46,13 @@ def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
     file = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     file.no_padding()
     file.no_truncation()
-    if kind not in ("GemmaTokenizer", "Siglip2Tokenizer"):
+    gemma = kind in ("GemmaTokenizer", "Siglip2Tokenizer")
+    if not gemma and kind != "TokenizersBackend":
         return lambda text: file.encode(text).ids
     lower = config.get("do_lower_case", kind == "Siglip2Tokenizer")
+    framed = "add_bos_token" in config or "add_eos_token" in config
+    if not gemma or ("backend" in config and not framed):
+        return lambda text: file.encode(_lower(text) if lower else text).ids
 
     def number(name: str) -> Any:
         return file.token_to_id(_named(config.get(f"{name}_token", f"<{name}>")))
