@@ -47,6 +47,13 @@ class _Tensor:
         return _Name("torch._utils", "_rebuild_tensor_v2"), self.arguments
 
 
+class _State:
+    """A module as ``torch.jit.save`` describes it: a class of the program, and what it holds."""
+
+    def __init__(self, name: str, held: dict[str, Any]) -> None:
+        self.name, self.held = name, held
+
+
 class _Pickler(pickle._Pickler):  # the Python one, which lets names be written by hand
     def persistent_id(self, value: Any) -> Any:
         if isinstance(value, _Storage):
@@ -57,6 +64,11 @@ class _Pickler(pickle._Pickler):  # the Python one, which lets names be written 
     def save(self, obj: Any, *args: Any, **kwargs: Any) -> None:
         if isinstance(obj, _Name):
             self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
+        elif isinstance(obj, _State):
+            self.save(_Name("__torch__.clip.model", obj.name))
+            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
+            super().save(obj.held)
+            self.write(pickle.BUILD)
         else:
             super().save(obj, *args, **kwargs)
 
@@ -66,6 +78,7 @@ def write_torch_zip(
     arrays: dict[str, NDArray[Any]],
     views: dict[str, View] | None = None,
     claim: int | None = None,
+    within: tuple[str, dict[str, Any]] | None = None,
 ) -> None:
     """Saves a state dict.
 
@@ -74,7 +87,31 @@ def write_torch_zip(
         arrays: Tensors by name, each with a storage of its own.
         views: More tensors: name -> (whose storage, offset, shape, stride in elements).
         claim: What length each storage says it has, where that is not the truth.
+        within: What name the state dict has in a training checkpoint, and what else is there.
     """
+    storages, state = _state(arrays, views, claim)
+    _write(path, {**within[1], within[0]: state} if within else state, arrays, storages)
+
+
+def write_torch_program(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Saves a program's archive, its modules nested as dots in the tensors' names say."""
+    storages, state = _state(arrays, None, None)
+    root = _State("CLIP", {"training": False, "input_resolution": 224})
+    for name, tensor in state.items():
+        *parents, last = name.split(".")
+        module = root
+        for parent in parents:
+            module = module.held.setdefault(parent, _State("Module", {"training": False}))
+        module.held[last] = tensor
+    _write(path, root, arrays, storages)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/constants.pkl", pickle.dumps((), protocol=2))
+        archive.writestr("archive/code/__torch__/clip/model.py", "class CLIP(Module):\n" * 40)
+
+
+def _state(
+    arrays: dict[str, NDArray[Any]], views: dict[str, View] | None, claim: int | None
+) -> tuple[dict[str, _Storage], dict[str, _Tensor]]:
     storages = {
         name: _Storage(str(array.dtype), str(index), array.size if claim is None else claim)
         for index, (name, array) in enumerate(arrays.items())
@@ -86,8 +123,14 @@ def write_torch_zip(
         state[name] = _Tensor(storages[name], 0, array.shape, stride)
     for name, (owner, offset, shape, strides) in (views or {}).items():
         state[name] = _Tensor(storages[owner], offset, shape, strides)
+    return storages, state
+
+
+def _write(
+    path: Path, saved: Any, arrays: dict[str, NDArray[Any]], storages: dict[str, _Storage]
+) -> None:
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=2).dump(state)
+    _Pickler(buffer, protocol=2).dump(saved)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", buffer.getvalue())
         archive.writestr("archive/byteorder", "little")

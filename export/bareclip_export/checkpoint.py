@@ -1,7 +1,8 @@
 """A checkpoint on disk: where it is, what its config says, what tensors it has.
 
 A folder may hold a model in Hugging Face's layout, in OpenCLIP's, or in both, as LAION's do.
-OpenCLIP's is then the one that is read: the other was converted from it.
+OpenCLIP's is then the one that is read: the other was converted from it. A file of weights alone
+is one of OpenCLIP's, which somebody has to name.
 """
 
 import json
@@ -19,7 +20,9 @@ from bareclip.errors import short
 from . import hub
 from .errors import CheckpointError
 from .files import ANCHORS, CONFIGS, WEIGHTS, Layout
-from .pickle_weights import read_pickle_weights
+from .open_clip_models import config_of_name, config_of_openai
+from .pickle_weights import is_program, read_pickle_weights
+from .sentence_transformers import clip_folder
 from .tensors import Tensor, TensorStore, unwrapped
 
 # tokenizer.json is the largest that is read: 34 MB with 256,000 tokens.
@@ -35,7 +38,9 @@ class Checkpoint:
         name: As its user calls it: ``owner/name``, or the folder's name.
         revision: The commit it was downloaded at; None for a local folder.
         layout: Whose files they are.
-        config: Its config.json or open_clip_config.json.
+        config: Its config.json or open_clip_config.json, or what stands for it.
+        config_path: Where that came from, for messages.
+        weights: The file of its weights, where that goes by a name of its own.
     """
 
     folder: Path
@@ -43,23 +48,37 @@ class Checkpoint:
     revision: str | None
     layout: Layout
     config: dict[str, Any]
+    config_path: str
+    weights: Path | None = None
 
     @classmethod
-    def open(cls, source: str, graphs: Sequence[str] = ()) -> "Checkpoint":
+    def open(
+        cls, source: str, graphs: Sequence[str] = (), model: str | None = None
+    ) -> "Checkpoint":
         """Finds a checkpoint.
 
         Args:
-            source: A folder, or a name to download: ``owner/name`` or ``owner/name@revision``.
+            source: A folder, a file of weights, or a name to download: ``owner/name`` or
+                ``owner/name@revision``.
             graphs: Which of its files are wanted rather than its weights.
+            model: Which of OpenCLIP's the weights of a file are, as ``config_of_name`` has it.
 
         Raises:
             CheckpointError: There is none, or it has no readable config.
         """
         folder, revision = Path(source).expanduser(), None
         name = folder.resolve().name
+        if folder.is_file():
+            return cls._of_file(folder, model)
+        if model is not None:
+            raise CheckpointError(
+                f"--model is for a file of weights, such as epoch_5.pt; {source} is none, and has "
+                "a configuration of its own: leave --model out"
+            )
         if not folder.is_dir():
             folder, revision = hub.download(source, graphs)
             name = source.partition("@")[0]
+        folder = clip_folder(folder)
         layout = "huggingface" if graphs else _layout(folder)
         if graphs and not (folder / CONFIGS["huggingface"]).is_file():
             raise CheckpointError(
@@ -72,11 +91,31 @@ class Checkpoint:
                 "open_clip_config.json; give a folder in the layout of "
                 "openai/clip-vit-base-patch32, or in OpenCLIP's"
             )
-        return cls(folder, name, revision, layout, read_json(folder / CONFIGS[layout]))
+        path = folder / CONFIGS[layout]
+        return cls(folder, name, revision, layout, read_json(path), str(path))
 
-    @property
-    def config_path(self) -> Path:
-        return self.folder / CONFIGS[self.layout]
+    @classmethod
+    def _of_file(cls, path: Path, model: str | None) -> "Checkpoint":
+        """Weights alone; a tokenizer lies beside them.
+
+        Raises:
+            CheckpointError: What model they are of is not known.
+        """
+        beside = path.parent / CONFIGS["open_clip"]
+        if model is not None:
+            config, where = config_of_name(model), f"OpenCLIP's {model}"
+        elif beside.is_file():
+            config, where = read_json(beside), str(beside)
+        else:
+            known = config_of_openai(_read_weights(path)) if is_program(path) else None
+            if known is None:
+                raise CheckpointError(
+                    f"{path} does not say what model its weights are of: give one of OpenCLIP's by "
+                    "--model, such as ViT-B-32 or ViT-B-32-quickgelu, or put an "
+                    "open_clip_config.json beside it"
+                )
+            config, where = known, f"the shapes in {path.name}"
+        return cls(path.parent, path.stem, None, "open_clip", config, where, path)
 
     def json(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the checkpoint, None where it has no such file."""
@@ -118,18 +157,21 @@ class Checkpoint:
             CheckpointError: No weights, or damaged or refused ones.
         """
         safe, pickled = WEIGHTS[self.layout]
-        for name, read in ((safe, _read_safetensors), (pickled, read_pickle_weights)):
-            paths = self._weight_files(name)
-            if paths:
-                tensors: dict[str, Tensor] = {}
-                for path in paths:
-                    tensors |= read(path)
-                source = str(self.folder)
-                return TensorStore(unwrapped(tensors, ANCHORS[self.layout], source), source)
-        raise CheckpointError(
-            f"{self.folder} has no weights: neither {safe} nor {pickled} "
-            "(nor their .index.json); download it again"
-        )
+        paths = [self.weights] if self.weights else []
+        paths = paths or self._weight_files(safe) or self._weight_files(pickled)
+        if not paths:
+            raise CheckpointError(
+                f"{self.folder} has no weights: neither {safe} nor {pickled} "
+                "(nor their .index.json); download it again"
+            )
+        tensors: dict[str, Tensor] = {}
+        for path in paths:
+            tensors |= _read_weights(path)
+        source = str(self.weights or self.folder)
+        tensors = unwrapped(tensors, ANCHORS[self.layout], source)
+        if self.weights:
+            return TensorStore(tensors, source, self.config_path, "give another --model")
+        return TensorStore(tensors, source)
 
     def _weight_files(self, name: str) -> list[Path]:
         """The file of that name, or the shards its index names."""
@@ -184,6 +226,10 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds a {type(data).__name__}, not an object")
     return data
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    return (_read_safetensors if path.suffix == ".safetensors" else read_pickle_weights)(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

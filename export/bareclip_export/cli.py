@@ -39,6 +39,11 @@ _force = click.option(
     help="Build our own graphs, or trace transformers' model (needs bareclip[optimum]).",
 )
 @click.option(
+    "--model",
+    help="Which of OpenCLIP's models a file of weights is of, such as ViT-B-32, or "
+    "ViT-B-16-SigLIP__webli where it descends from those weights.",
+)
+@click.option(
     "--precision",
     default="fp32",
     show_default=True,
@@ -53,6 +58,7 @@ def export(
     checkpoint: str,
     output: Path,
     via: str,
+    model: str | None,
     precision: str,
     calibrate: Path | None,
     captions: Path | None,
@@ -60,10 +66,11 @@ def export(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Converts CHECKPOINT, a folder or a Hub name, into a verified bundle.
+    """Converts CHECKPOINT, a folder, a file of weights or a Hub name, into a verified bundle.
 
     \b
     bareclip export openai/clip-vit-base-patch32 -o clip-b32
+    bareclip export epoch_5.pt --model ViT-B-32 -o my-clip
     bareclip export ./my-finetuned-clip -o my-clip --precision fp32,int8 --calibrate photos/
     """
     try:
@@ -78,6 +85,7 @@ def export(
         Precisions.read(precision, calibrate, captions, force),
         overwrite,
         note,
+        model,
     )
     _print_made(bundle, output, as_json)
 

@@ -48,11 +48,13 @@ def export(
     precisions: Precisions = Precisions(),  # noqa: B008 (frozen)
     overwrite: bool = False,
     report: Callable[[str], None] = lambda message: None,
+    model: str | None = None,
 ) -> Bundle:
     """Converts a checkpoint into a bundle, and verifies it before it appears.
 
     Args:
-        source: A folder in Hugging Face's layout, or ``owner/name[@revision]``.
+        source: A folder in Hugging Face's layout or in OpenCLIP's, a file of OpenCLIP's weights, or
+            ``owner/name[@revision]``.
         output: The bundle's folder, which appears complete or not at all.
         route: ``"authored"`` builds our own graphs; ``"optimum"`` traces transformers'
             model, which needs the extra ``bareclip[optimum]``.
@@ -60,6 +62,7 @@ def export(
             it and measured against it.
         overwrite: Replace a bundle that is there already.
         report: Told each step in a line.
+        model: Which of OpenCLIP's models a file of weights is of, such as ``ViT-B-32``.
 
     Returns:
         The bundle that was written.
@@ -71,7 +74,7 @@ def export(
         DiskFullError: It does not fit where ``output`` is.
     """
     with _appearing(output, overwrite) as folder:
-        checkpoint = Checkpoint.open(source)
+        checkpoint = Checkpoint.open(source, model=model)
         report(f"reading {checkpoint.folder}")
         bundle = _write(_convert(checkpoint, route), checkpoint, folder, report)
         for name in precisions.names:

@@ -18,10 +18,12 @@ from bareclip.errors import short
 
 from .errors import CheckpointError
 from .files import CONFIGS, WEIGHTS
+from .sentence_transformers import MODULES, clip_folder
 
 _SMALL_FILES = [
     "config.json",
     "open_clip_config.json",
+    MODULES,
     "preprocessor_config.json",
     "processor_config.json",
     "tokenizer.json",
@@ -65,14 +67,19 @@ def download(source: str, graphs: Sequence[str] = ()) -> tuple[Path, str]:
         folder = _snapshot(repo, revision, _SMALL_FILES + patterns)
         return folder, folder.name
     folder = _snapshot(repo, revision, _SMALL_FILES)
+    inner = clip_folder(folder)
+    within = f"{inner.name}/" if inner != folder else ""
+    small = [within + name for name in _SMALL_FILES]
+    folder = _snapshot(repo, revision, small) if within else folder
     # One form of the weights after another, since each is as large as the last: OpenCLIP's
     # where the repository has its config, and pickles only where nothing else is there.
     for layout in ("open_clip", "huggingface"):
-        for weights in WEIGHTS[layout] if (folder / CONFIGS[layout]).is_file() else ():
+        there = (folder / within / CONFIGS[layout]).is_file()
+        for weights in WEIGHTS[layout] if there else ():
             stem, _, suffix = weights.rpartition(".")
             patterns = [weights, f"{weights}.index.json", f"{stem}-*-of-*.{suffix}"]
-            folder = _snapshot(repo, revision, _SMALL_FILES + patterns)
-            if any(folder.glob(f"{stem}*.{suffix}")):
+            folder = _snapshot(repo, revision, small + [within + name for name in patterns])
+            if any((folder / within).glob(f"{stem}*.{suffix}")):
                 return folder, folder.name
     return folder, folder.name
 

@@ -1,9 +1,13 @@
-"""Reads ``pytorch_model.bin`` without PyTorch and without running what is in it.
+"""Reads what PyTorch saves without PyTorch, and without running what is in it.
 
-Such a file is a zip of one pickle, which describes tensors, and of their raw storages.
-A pickle can name any callable of the machine to be called on loading; this reader
-admits the few names that describe tensors and refuses every other. The zip layout is
+Such a file, ``pytorch_model.bin`` or any ``.pt``, is a zip of one pickle, which describes tensors,
+and of their raw storages. A pickle can name any callable of the machine to be called on loading;
+this reader admits the few names that describe tensors and refuses every other. The zip layout is
 that of ``torch.save`` since 1.6 (torch/serialization.py); older files are refused.
+
+What ``torch.jit.save`` writes, as OpenAI's archives are, is such a zip too, with a program beside
+(torch/csrc/jit/serialization/pickler.cpp). Its pickle describes modules, which are taken for what
+they hold; the program is never opened.
 """
 
 import collections
@@ -11,7 +15,7 @@ import io
 import math
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +49,8 @@ _MOST_ENTRIES = 100_000
 # Of a tensor: NumPy has as many axes.
 _MOST_AXES = 32
 _LARGEST = 1 << 48
+# Where a training checkpoint has the model's tensors: open_clip's, PyTorch's tutorials', others'.
+_STATES = ("state_dict", "model_state_dict", "model")
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,24 @@ def _read(path: Path, entry: str, most: int) -> bytes:
         raise CheckpointError(f"{path} is damaged: {entry}: {error}; download it again") from error
 
 
+class _Module:
+    """A module of a program, as its pickle describes it: only what it holds, by name."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+
+def is_program(path: Path) -> bool:
+    """Whether ``torch.jit.save`` wrote it; False where it is no zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
 def read_pickle_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a ``torch.save``d state dict, by name.
+    """Tensors by name, of a state dict, of a training checkpoint with one in it, or of a program.
 
     Raises:
         CheckpointError: It is no such file, or its pickle wants more than tensors.
@@ -90,8 +112,10 @@ def read_pickle_weights(path: Path) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-        # torch.save compresses nothing, so that no file is larger than it looks.
-        if odd := next((i for i in infos if i.compress_type or i.flag_bits & 1), None):
+        # PyTorch compresses no tensors, so that none is larger than it looks; of a program's other
+        # files it does.
+        read = (i for i in infos if i.filename.endswith("/data.pkl") or "/data/" in i.filename)
+        if odd := next((i for i in read if i.compress_type or i.flag_bits & 1), None):
             raise CheckpointError(
                 f"{path} is refused: {short(odd.filename)} in it is compressed, which PyTorch's "
                 "files are not; use a model.safetensors"
@@ -117,14 +141,37 @@ def read_pickle_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a malformed pickle can raise nearly anything
         reason = f"{type(error).__name__}: {short(str(error))}"
         raise CheckpointError(f"cannot read {path}: {reason}") from error
+    if isinstance(state, _Module):
+        return dict(_held(state))
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not tensors by name")
-    return {name: t for name, t in state.items() if isinstance(t, Tensor)}
+    inner = (state.get(name) for name in _STATES)
+    state = next((found for found in inner if isinstance(found, dict)), state)
+    return {n: t for n, t in state.items() if type(n) is str and isinstance(t, Tensor)}
 
 
-def _ignore_state(unpickler: Any) -> None:
-    """Drops what BUILD would write into an object, past its checks; weights need none of it."""
-    unpickler.stack.pop()
+def _held(module: _Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors by their dotted names; a module that is met again is not entered again."""
+    waiting, met = [("", module)], {id(module)}
+    while waiting:
+        prefix, module = waiting.pop()
+        for name, value in module.state.items():
+            if isinstance(value, Tensor):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, _Module) and id(value) not in met:
+                met.add(id(value))
+                waiting.append((f"{prefix}{name}.", value))
+
+
+def _build(unpickler: Any) -> None:
+    """Keeps what a module holds; drops what BUILD would write into another object, past its checks.
+
+    Weights need none of that.
+    """
+    state = unpickler.stack.pop()
+    target = unpickler.stack[-1]
+    if type(target) is _Module and type(state) is dict:
+        target.state = {name: value for name, value in state.items() if type(name) is str}
 
 
 def _set_item(unpickler: Any) -> None:
@@ -145,12 +192,16 @@ def _make_dict(unpickler: Any) -> None:
 
 
 def _put(target: Any, items: list[tuple[Any, Any]]) -> None:
-    """Adds to a dictionary under strings only.
+    """Adds to a dictionary under strings and numbers only, which an optimizer's state has.
 
     A tuple of a tuple of itself and itself, 60 times over, takes 60 bytes and no end to hash.
     """
-    if not isinstance(target, dict) or any(type(name) is not str for name, _ in items):
-        raise TypeError("it puts something under what is no string")
+
+    def simple(name: Any) -> bool:
+        return type(name) is str or (type(name) is int and 0 <= name < _LARGEST)
+
+    if not isinstance(target, dict) or not all(simple(name) for name, _ in items):
+        raise TypeError("it puts something under what is neither a string nor a number")
     target.update(items)
 
 
@@ -162,12 +213,16 @@ def _ordered(items: Any = ()) -> dict[str, Any]:
     return made
 
 
+def _nothing(*_: Any) -> None:
+    return None
+
+
 def _refused(unpickler: Any) -> None:
     raise TypeError("it holds sets or byte arrays, which no weights do")
 
 
 class _Unpickler(pickle._Unpickler):
-    """Admits tensors, their storages and the dictionary they are in; nothing else.
+    """Admits tensors, their storages, and what they are in: dictionaries, modules; nothing else.
 
     It is pickle's Python implementation, since the C one's BUILD cannot be replaced. Nothing
     that is read is hashed, compared or shown before it is known to be a string or a number.
@@ -175,7 +230,7 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
-        pickle.BUILD[0]: _ignore_state,
+        pickle.BUILD[0]: _build,
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: _set_items,
         pickle.DICT[0]: _make_dict,
@@ -201,6 +256,10 @@ class _Unpickler(pickle._Unpickler):
             return admitted[module, name]
         if module == "torch" and name in _DTYPES:
             return name
+        if module == "__torch__" or module.startswith("__torch__."):
+            return _Module
+        if module == "torch.jit._pickle":  # lists of numbers, which no tensor is
+            return _nothing
         asked = short(f"{module}.{name}").strip("'\"")
         raise CheckpointError(
             f"{self._path} is refused: its pickle asks for {asked}, which is no "

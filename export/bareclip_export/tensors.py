@@ -84,10 +84,14 @@ class TensorStore:
     Attributes:
         tensors: All of them.
         source: What messages call the place they come from.
+        config: What they call what the tensors are to fit.
+        remedy: What to do where they do not.
     """
 
     tensors: dict[str, Tensor]
     source: str
+    config: str = "the config.json beside them"
+    remedy: str = "download both again"
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -107,13 +111,13 @@ class TensorStore:
                 )
             raise CheckpointError(
                 f"tensor {name!r} of shape {shape} is missing in {self.source}; "
-                "the weights do not fit the config.json beside them: download both again"
+                f"the weights do not fit {self.config}: {self.remedy}"
             )
         tensor = self.tensors[name]
         if tensor.shape != shape:
             raise CheckpointError(
-                f"tensor {name!r} in {self.source} has shape {tensor.shape}, where its "
-                f"config.json asks for {shape}: download both again"
+                f"tensor {name!r} in {self.source} has shape {tensor.shape}, where "
+                f"{self.config} asks for {shape}: {self.remedy}"
             )
         return Tensor(shape, lambda: _finite(tensor.read(), name, self.source))
 

@@ -162,7 +162,7 @@ def test_missing_and_misshapen_tensors_are_named_with_both_shapes(folder: Path) 
     save_file(tensors | {name: tensors[name].T.copy()}, folder / "model.safetensors")
     message = refusal(folder)
     assert f"{name!r} in" in message
-    assert "has shape (64, 32), where its config.json asks for (32, 64)" in message
+    assert "has shape (64, 32), where the config.json beside them asks for (32, 64)" in message
     del tensors[name]
     save_file(tensors, folder / "model.safetensors")
     assert f"{name!r} of shape (32, 64) is missing" in refusal(folder)

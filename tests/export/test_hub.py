@@ -69,6 +69,21 @@ def test_a_repository_with_only_a_pickle(hub: dict[str, str], tmp_path: Path) ->
     assert Bundle.read(tmp_path / "bundle").embedding_dim == 20
 
 
+def test_a_repository_of_sentence_transformers(hub: dict[str, str], tmp_path: Path) -> None:
+    folder = Hub.folders[COMMIT]
+    inner = folder.parent / "inner"
+    folder.rename(inner)
+    folder.mkdir()
+    inner.rename(folder / "0_CLIPModel")
+    modules = [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "x.models.CLIPModel"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    run("export", REPO, "-o", tmp_path / "bundle", **hub)
+    bundle = Bundle.read(tmp_path / "bundle")
+    assert (bundle.embedding_dim, bundle.name) == (20, "clip-tiny")
+    fetched = [path for path in Hub.asked if "/resolve/" in path]
+    assert not [path for path in fetched if path.endswith((".bin", ".msgpack"))]
+
+
 def test_what_cannot_be_had_is_one_line(hub: dict[str, str], tmp_path: Path) -> None:
     def complaint(name: str, **environment: str) -> str:
         found = run("export", name, "-o", tmp_path / "x", code=1, **hub | environment)

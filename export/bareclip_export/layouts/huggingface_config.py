@@ -4,7 +4,6 @@ With transformers' defaults: what a config may leave out.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bareclip.errors import short
@@ -162,7 +161,7 @@ def read_width(checkpoint: Checkpoint, name: str, default: int) -> int:
     return width
 
 
-def _section(config: Section, name: str, defaults: Section, where: Path) -> Section:
+def _section(config: Section, name: str, defaults: Section, where: str) -> Section:
     section = dict(defaults)
     # A single tower's config has no sections. Early configs repeat a section as "..._dict",
     # which then wins, with its defaults.
@@ -193,7 +192,7 @@ def _section(config: Section, name: str, defaults: Section, where: Path) -> Sect
     return section
 
 
-def _transformer(section: Section, where: Path) -> dict[str, Any]:
+def _transformer(section: Section, where: str) -> dict[str, Any]:
     width, heads = section["hidden_size"], section["num_attention_heads"]
     if width % heads:
         raise CheckpointError(f"{where} has {heads} heads in a width of {width}, uneven ones")

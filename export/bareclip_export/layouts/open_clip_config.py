@@ -1,7 +1,6 @@
 """OpenCLIP's open_clip_config.json, with open_clip's defaults; what we do not author is refused."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from bareclip.bundle import CleanUp, ImageRecipe, Interpolation
@@ -105,7 +104,7 @@ class OpenClipConfig:
     quick_gelu: bool
     vision: Section
     text: Section
-    where: Path
+    where: str
 
     @property
     def image_size(self) -> int:
@@ -219,7 +218,7 @@ def text_pooling(config: OpenClipConfig) -> int | Literal["highest", "last"]:
     return pooling[name]
 
 
-def _channels(values: Any, where: Path) -> tuple[float, float, float]:
+def _channels(values: Any, where: str) -> tuple[float, float, float]:
     if type(values) in (int, float):
         values = [values] * 3
     numbers = isinstance(values, list) and all(
@@ -230,9 +229,7 @@ def _channels(values: Any, where: Path) -> tuple[float, float, float]:
     return (float(values[0]), float(values[1]), float(values[2]))
 
 
-def _section(
-    model: Section, name: str, defaults: Section, refused: Section, where: Path
-) -> Section:
+def _section(model: Section, name: str, defaults: Section, refused: Section, where: str) -> Section:
     given = model.get(name)
     if not isinstance(given, dict):
         raise CheckpointError(f"{where} has {short(given)} for {name}, not an object")
