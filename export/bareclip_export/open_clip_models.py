@@ -38,6 +38,7 @@ def config_of_name(name: str) -> dict[str, Any]:
             are published have their pictures prepared in another way than open_clip's default.
     """
     model, _, tag = name.partition("__")
+    tag = tag.replace("-", "_")  # as open_clip takes either for the other
     if model not in models():
         near = difflib.get_close_matches(model, models(), 4, 0.4) or ["ViT-B-32", "ViT-L-14"]
         raise CheckpointError(
