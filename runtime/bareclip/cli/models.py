@@ -1,4 +1,4 @@
-"""bareclip models: well-known models, and the command that gets each."""
+"""bareclip models: well-known models, what each is good for, and the command that gets it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,9 +8,14 @@ import click
 from .options import json_option
 from .output import print_table, say, say_json
 
-# "ImageNet 1k" and "params (M)" of docs/openclip_results.csv in github.com/mlfoundations/open_clip,
-# commit f862f86, where all of these were measured alike.
+# Where ImageNet's figures are from. "ImageNet 1k" and "params (M)" of commit f862f86 of
+# github.com/mlfoundations/open_clip, where all of those were measured alike; the other two are of
+# the models' own makers: commits 1659d42 of google-research/big_vision, 2bb193b of microsoft/Cream.
 SOURCE = "open_clip's docs/openclip_results.csv"
+SIGLIP_2 = "big_vision's README_siglip2.md"
+TINY = "TinyCLIP's README"
+# Licences that keep a model from products, and what the models are for then.
+RESEARCH = {"apple-amlr": "research only"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class KnownModel:
         width: Of a vector.
         context: Tokens per text.
         license: As its model card was seen to state it; None where it was not looked at.
-        imagenet: Zero-shot top-1 in percent, by ``SOURCE``.
+        imagenet: Zero-shot top-1 in percent.
+        source: Who measured that.
     """
 
     name: str
@@ -34,6 +40,15 @@ class KnownModel:
     context: int
     license: str | None
     imagenet: float
+    source: str = SOURCE
+
+    @property
+    def terms(self) -> str:
+        """The licence, with a warning where it is for research only."""
+        if self.license is None:
+            return "see its page"
+        limit = RESEARCH.get(self.license)
+        return f"{self.license}: {limit}" if limit else self.license
 
     @property
     def command(self) -> str:
@@ -83,7 +98,44 @@ KNOWN = (
     KnownModel("timm/ViT-B-16-SigLIP-256", "SigLIP B/16", 203, 256, 768, 64, "apache-2.0", 76.5),
     KnownModel("timm/ViT-B-16-SigLIP-384", "SigLIP B/16", 203, 384, 768, 64, "apache-2.0", 78.5),
     KnownModel("timm/ViT-B-16-SigLIP-512", "SigLIP B/16", 204, 512, 768, 64, "apache-2.0", 79.1),
+    *(
+        KnownModel(f"timm/{name}", family, *sizes, 64, "apache-2.0", imagenet, SIGLIP_2)
+        for name, family, sizes, imagenet in (
+            ("ViT-B-32-SigLIP2-256", "SigLIP 2 B/32", (377, 256, 768), 74.0),
+            ("ViT-B-16-SigLIP2", "SigLIP 2 B/16", (375, 224, 768), 78.2),
+            ("ViT-B-16-SigLIP2-384", "SigLIP 2 B/16", (376, 384, 768), 80.6),
+            ("ViT-L-16-SigLIP2-256", "SigLIP 2 L/16", (882, 256, 1024), 82.5),
+            ("ViT-SO400M-16-SigLIP2-384", "SigLIP 2 SO400M/16", (1136, 384, 1152), 84.1),
+        )
+    ),
+    KnownModel(
+        "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M",
+        "TinyCLIP ViT-8M/16", 23, 224, 512, 77, "mit", 41.1, TINY,
+    ),
 )  # fmt: skip
+# What to take for what, and why: of those above, by their figures and licences there.
+USES = (
+    (
+        "a server's CPU",
+        "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
+        "64 patches per image, and the most accurate with so few; with --precision int8",
+    ),
+    (
+        "many languages",
+        "timm/ViT-B-16-SigLIP2",
+        f"trained on texts of many languages ({SIGLIP_2}); B-32-SigLIP2-256 is faster",
+    ),
+    (
+        "a Raspberry Pi",
+        "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M",
+        "half of a ViT-B/32's time, a sixth of its size; a ViT-B/32 in int8 is more accurate",
+    ),
+    (
+        "the best answers",
+        "timm/ViT-SO400M-16-SigLIP2-384",
+        "for a GPU, or when time does not count",
+    ),
+)
 
 
 @click.command()
@@ -96,18 +148,26 @@ def models(as_json: bool) -> None:
     """
     if as_json:
         facts = [dataclasses.asdict(model) | {"command": model.command} for model in KNOWN]
-        say_json({"imagenet_source": SOURCE, "models": facts})
+        uses = [{"use": use, "model": model, "reason": reason} for use, model, reason in USES]
+        say_json({"imagenet_source": SOURCE, "models": facts, "uses": uses})
         return
     header = ["name", "family", "licence", "M", "pixels", "width", "tokens", "ImageNet"]
     rows = [
         [
             model.name,
             model.family,
-            model.license or "see its page",
+            model.terms,
             *map(str, (model.parameters, model.image, model.width, model.context, model.imagenet)),
         ]
         for model in KNOWN
     ]
     print_table(header, rows, right=5)
-    say("", f"M is millions of parameters, ImageNet zero-shot top-1 by {SOURCE}.")
+    say(
+        "",
+        f"M is millions of parameters, ImageNet zero-shot top-1 by {SOURCE};",
+        f"SigLIP 2's by {SIGLIP_2}, TinyCLIP's by {TINY}.",
+        "",
+    )
+    print_table(["for", "take", "because"], USES, right=0)
+    say("")
     say(f"Get one with: {KNOWN[0].command}")
