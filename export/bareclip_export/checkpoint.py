@@ -108,6 +108,11 @@ class Checkpoint:
             config, where = read_json(beside), str(beside)
         else:
             known = config_of_openai(_read_weights(path)) if is_program(path) else None
+            if known is None and (path.parent / CONFIGS["huggingface"]).is_file():
+                raise CheckpointError(
+                    f"{path} is a part of a checkpoint in Hugging Face's layout: give its folder, "
+                    f"{path.parent}"
+                )
             if known is None:
                 raise CheckpointError(
                     f"{path} does not say what model its weights are of: give one of OpenCLIP's by "

@@ -104,5 +104,5 @@ def config_of_openai(tensors: dict[str, Tensor]) -> dict[str, Any] | None:
             },
             "preprocess_cfg": {},
         }
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError):
         return None

@@ -139,6 +139,37 @@ def test_what_is_not_known_is_said(folder: Path, name: str | None, message: str)
     assert not (folder.parent / "bundle").exists()
 
 
+def test_a_file_without_a_tokenizer_says_where_its_own_is(folder: Path) -> None:
+    write_torch_zip(folder / "epoch_5.pt", weights(folder))
+    (folder / "tokenizer.json").unlink()
+    for name, wanted in (
+        ("ViT-B-32", "take them from .* for CLIP's own from openai/clip-vit-large-patch14"),
+        ("ViT-B-16-SigLIP__webli", "take it, and tokenizer_config.json, from timm/ViT-B-16-Sig"),
+    ):
+        with pytest.raises(CheckpointError, match=wanted):
+            export(str(folder / "epoch_5.pt"), folder.parent / "bundle", model=name)
+
+
+def test_a_file_of_hugging_faces_is_a_part_of_a_folder(tmp_path: Path) -> None:
+    folder = write_clip(tmp_path / "clip")
+    with pytest.raises(CheckpointError, match=r"in Hugging Face's layout: give its folder, .*clip"):
+        Checkpoint.open(str(folder / "model.safetensors"))
+
+
+def test_an_archive_of_another_model_is_not_guessed(tmp_path: Path) -> None:
+    odd = {
+        "positional_embedding": np.zeros((0, 4), np.float32),
+        "visual.proj": np.zeros(3, np.float32),
+        "visual.conv1.weight": np.zeros((4, 3, 2, 2), np.float32),
+        "visual.positional_embedding": np.zeros((0, 4), np.float32),
+    }
+    for number, tensors in enumerate(({"a.weight": np.ones(3, np.float32)}, odd)):
+        path = tmp_path / f"{number}.pt"
+        write_torch_program(path, tensors)
+        with pytest.raises(CheckpointError, match="does not say what model its weights are of"):
+            Checkpoint.open(str(path))
+
+
 def test_a_folder_names_its_model_itself(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"--model is for a file of weights, such as epoch_5"):
         Checkpoint.open(str(folder), model="ViT-B-32")

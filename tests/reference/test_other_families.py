@@ -128,6 +128,16 @@ def test_a_family_answers_as_transformers(
         np.testing.assert_allclose(clip.embed_texts([text])[0], row, atol=1e-5)
 
 
+def test_a_config_without_architectures_is_of_its_model_type(tmp_path: Path) -> None:
+    folder = write_altclip(tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": None}))
+    with pytest.raises(CheckpointError, match="has the architecture altclip; we author CLIPModel"):
+        export(str(folder), tmp_path / "authored")
+    bundle = export(str(folder), tmp_path / "bundle", "optimum")
+    assert bundle.source.architecture == "altclip"
+
+
 def test_what_has_no_features_is_refused(tmp_path: Path) -> None:
     folder = write_altclip(tmp_path / "bert")
     bert = transformers.BertModel(

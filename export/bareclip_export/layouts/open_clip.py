@@ -118,6 +118,11 @@ def _tokenizer(
             )
         return read_openai_tokenizer(checkpoint, *sizes, CLEAN_UPS[name])
     tokenizer_class(checkpoint)
+    if not any((checkpoint.folder / n).is_file() for n in ("tokenizer.json", "spiece.model")):
+        raise CheckpointError(
+            f"{checkpoint.folder} has no tokenizer.json: take it, and tokenizer_config.json, from "
+            f"{short(text['hf_tokenizer_name'])[1:-1]}"
+        )
     fixed = bool(text["no_causal_mask"]) or pooling == "last"
     tokenizer, recipe = read_own_tokenizer(checkpoint, *sizes, CLEAN_UPS[name], fixed)
     if type(pooling) is int and recipe.end_id != pooling:
