@@ -78,7 +78,7 @@ class Checkpoint:
         if not folder.is_dir():
             folder, revision = hub.download(source, graphs)
             name = source.partition("@")[0]
-        folder = clip_folder(folder)
+        folder = folder if graphs else clip_folder(folder)
         layout = "huggingface" if graphs else _layout(folder)
         if graphs and not (folder / CONFIGS["huggingface"]).is_file():
             raise CheckpointError(

@@ -268,7 +268,12 @@ def write_clip(folder: Path, sizes: Sizes = SIZES["tiny"]) -> tuple[Path, Any, A
     processor = pil_processor("CLIP", size={"shortest_edge": sizes.image}, crop_size=size)
     kind = transformers.CLIPTokenizer if FIVE else transformers.CLIPTokenizerFast
     tokenizer = kind.from_pretrained(folder)
-    return save_again(folder, "CLIPModel", processor, tokenizer), processor, tokenizer
+    saved = save_again(folder, "CLIPModel", processor, tokenizer)
+    # Both at once, as people do: transformers 5 then writes processor_config.json alone.
+    (saved / "preprocessor_config.json").unlink()
+    transformers.CLIPProcessor(processor, tokenizer).save_pretrained(saved)
+    assert (saved / "preprocessor_config.json").exists() != FIVE
+    return saved, processor, tokenizer
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
