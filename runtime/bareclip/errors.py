@@ -25,6 +25,10 @@ class StoreError(BareclipError):
     """A photo index's file is missing, damaged, in use, or of another model."""
 
 
+class ShardError(BareclipError):
+    """A run over shards, or a source of one, cannot be used as it is."""
+
+
 class DeviceError(BareclipError):
     """ONNX Runtime, or the device asked for, is not there."""
 

@@ -31,6 +31,7 @@ from .output import Notes, complain, note
 from .push import push
 from .search import search
 from .serve import serve
+from .shards import shards
 from .similarity import similarity
 from .verify import verify
 
@@ -82,7 +83,7 @@ def commands(ctx: click.Context, verbose: bool) -> None:
 
 for _command in (
     bench, cache, classify, demo, embed, evaluate, index, index_export, index_import,
-    index_status, info, models, push, search, serve, similarity, verify,
+    index_status, info, models, push, search, serve, shards, similarity, verify,
 ):  # fmt: skip
     commands.add_command(_command)
 

@@ -1,15 +1,15 @@
 """bareclip search: photos of an index, by text or picture."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import BareclipError, Index
+from .. import BareclipError, Clip, DeviceError, Index, IndexHit, load
 from ..files import is_own, replacing
 from ..show.page import Answer, page, sheet
 from .options import (
-    db_argument,
     device_option,
     index_bundle_option,
     json_option,
@@ -22,7 +22,7 @@ from .standard_input import check_once, lines_of, with_lines
 
 
 @click.command()
-@db_argument
+@click.argument("db")
 @click.argument("texts", nargs=-1)
 @click.option("--image", "images", multiple=True, help="A file, an http(s) address, or -.")
 @click.option("--queries", metavar="FILE", help="A text file with one text per line, or -.")
@@ -41,7 +41,7 @@ from .standard_input import check_once, lines_of, with_lines
 @device_option
 @threads_option
 def search(
-    db: Path,
+    db: str,
     texts: tuple[str, ...],
     images: tuple[str, ...],
     queries: str | None,
@@ -58,12 +58,15 @@ def search(
 ) -> None:
     """Finds the photos of DB, an index, that are most similar to TEXTS or pictures.
 
+    DB may also be a run's folder, as `bareclip shards run` fills it.
+
     One of TEXTS, --queries and --image may be - for standard input: texts, one per line, or a
     picture.
 
     \b
     bareclip search photos.db "a sunset over the ocean" -k 9 --sheet result.png
     bareclip search photos.db --image beach.jpg --json
+    bareclip search OUT "a sunset over the ocean" --bundle clip-b32
     """
     _check_output(sheet_path, ".png")
     _check_output(page_path, ".html")
@@ -73,24 +76,64 @@ def search(
     asked += [(source.name, source.image) for image in images for source in expand([image])]
     if not asked:
         raise click.UsageError('nothing to search for: give a "text", --image or --queries.')
-    Index.open(db).close()  # a mistyped name is said before a model is asked for
-    clip = load_indexed(db, bundle, None, None, device, threads)
-    with Index.open(db, clip) as index:
+    rows = [query for _, query in asked]
+    if _is_run(db):
+        if under or approximate or sheet_path or page_path:
+            raise click.UsageError(
+                "--under, --approximate, --sheet and --html are for an index, and DB is a run."
+            )
+        found = _in_run(db, rows, k, min_similarity, _model_of_run(db, bundle, device, threads))
+        _print([Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)], as_json)
+        return
+    path = Path(db)
+    Index.open(path).close()  # a mistyped name is said before a model is asked for
+    clip = load_indexed(path, bundle, None, None, device, threads)
+    with Index.open(path, clip) as index:
         found = index.search_many(
-            [query for _, query in asked],
-            k=k,
-            under=under,
-            min_similarity=min_similarity,
-            approximate=approximate,
+            rows, k=k, under=under, min_similarity=min_similarity, approximate=approximate
         )
     answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
     if sheet_path is not None:
         with replacing(sheet_path) as file:
-            sheet(answers, anything=is_own(db)).save(file, "PNG")
+            sheet(answers, anything=is_own(path)).save(file, "PNG")
     if page_path is not None:
         with replacing(page_path) as file:
-            file.write(page(answers, anything=is_own(db)).encode())
+            file.write(page(answers, anything=is_own(path)).encode())
     _print(answers, as_json)
+
+
+def _is_run(db: str) -> bool:
+    return "://" in db or Path(db, "run.json").is_file()
+
+
+def _model_of_run(db: str, bundle: str | None, device: str, threads: int | None) -> Clip:
+    from ..shards import Plan
+    from ..shards.model import read_model
+
+    model = read_model(Plan.read(db))  # a mistyped name is said before a model is asked for
+    load_as = partial(load, bundle, device=device, threads=threads)
+    if model is None:
+        return load_as()  # which has nothing to search in
+    if bundle is None and model.model != load().bundle.name:
+        raise BareclipError(
+            f"{db} was made with {model.model}, and does not say where that is: give --bundle"
+        )
+    try:
+        return load_as(precision={"vision": model.precision}, reading=model.reading)
+    except DeviceError:
+        return load_as(reading=model.reading)  # a run of fp16 can be asked by text anywhere
+
+
+def _in_run(
+    db: str, queries: list[Any], k: int, min_similarity: float | None, clip: Clip
+) -> list[list[IndexHit]]:
+    from ..shards import search as search_run
+
+    least = -2.0 if min_similarity is None else min_similarity
+    return [
+        [IndexHit(hit.item, hit.similarity, None) for hit in hits if hit.similarity >= least]
+        for hits in search_run(db, queries, clip, k=k)
+    ]
 
 
 def _check_output(path: Path | None, ending: str) -> None:
