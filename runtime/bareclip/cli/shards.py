@@ -116,6 +116,7 @@ def run(model: ModelOptions, out: str, engine: str, task: str | None, as_json: b
     room = _room()
     found = room.Plan.read(out)
     mine = range(len(found)) if task is None else room.slice_of(found, task)
+    room.use_little_memory()
     # Schedulers end a task so; a shard that ends in order counts as no attempt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _follow(room, found, mine, lambda: model.load("vision"), as_json)

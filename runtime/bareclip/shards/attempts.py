@@ -1,9 +1,10 @@
 """How often a shard was begun, counted in the run's folder: any engine on any machine sees it.
 
-``attempts/000017/1-...`` is written before a shard is begun, and removed when it ends as Python
+``attempts/000017-1-...`` is written before a shard is begun, and removed when it ends as Python
 ends things, with a part, an error or an interrupt. What stays is of a process that died: by a
-picture, or because its machine went away. ``attempts/000017/row-...`` names a picture that has
-killed the child it was decoded in, so that none does twice.
+picture, or because its machine went away. ``attempts/000017-row-4`` names a picture that has killed
+the child it was decoded in, so that none does twice. All lie in one folder, since it holds few: the
+shards that are under way, and what died.
 """
 
 import json
@@ -20,6 +21,7 @@ from .places import Place
 
 # From this attempt on, pictures are decoded in a child of their own.
 ISOLATED = 3
+_FOLDER = "attempts"
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,16 @@ def attempt(out: Place, shard: int) -> Iterator[Attempt]:
     Raises:
         ShardError: The run's folder cannot be written.
     """
-    folder = _folder(out, shard)
     died, killers = 0, {}
-    for found in folder.files():
-        name = Place(found.uri).name
-        if (row := re.fullmatch(r"row-(\d+)", name)) is not None:
-            killers[int(row[1])] = Place(found.uri).read().decode("utf-8", "replace")
-        elif re.fullmatch(r"\d+-\w+", name):
+    for mark in _marks(out):
+        if mark.shard != shard:
+            continue
+        if mark.row is None:
             died += 1
+        else:
+            killers[mark.row] = mark.place.read().decode("utf-8", "replace")
     about = {"host": socket.gethostname(), "process": os.getpid(), "started": time.time()}
-    marker = folder / f"{died + 1}-{secrets.token_hex(4)}"
+    marker = out / _FOLDER / f"{shard:06}-{died + 1}-{secrets.token_hex(4)}"
     marker.write(json.dumps(about).encode())
     try:
         yield Attempt(died + 1, killers)
@@ -69,7 +71,7 @@ def note_killer(out: Place, shard: int, row: int, why: str) -> None:
     Raises:
         ShardError: The run's folder cannot be written.
     """
-    (_folder(out, shard) / f"row-{row}").write(why.encode())
+    (out / _FOLDER / f"{shard:06}-row-{row}").write(why.encode())
 
 
 def begun(out: Place) -> dict[int, int]:
@@ -78,12 +80,25 @@ def begun(out: Place) -> dict[int, int]:
     They are being worked on, or their process died.
     """
     counts: dict[int, int] = {}
-    for found in (out / "attempts").files(recursive=True):
-        shard = re.fullmatch(r".*/(\d+)/\d+-\w+", found.uri)
-        if shard is not None:
-            counts[int(shard[1])] = counts.get(int(shard[1]), 0) + 1
+    for mark in _marks(out):
+        if mark.row is None:
+            counts[mark.shard] = counts.get(mark.shard, 0) + 1
     return counts
 
 
-def _folder(out: Place, shard: int) -> Place:
-    return out / "attempts" / f"{shard:06}"
+@dataclass(frozen=True)
+class _Mark:
+    """A file in the folder of attempts; of an attempt, or of a row."""
+
+    place: Place
+    shard: int
+    row: int | None
+
+
+def _marks(out: Place) -> Iterator[_Mark]:
+    for found in (out / _FOLDER).files():
+        place = Place(found.uri)
+        if (number := re.fullmatch(r"(\d+)-\d+-[0-9a-f]{8}", place.name)) is not None:
+            yield _Mark(place, int(number[1]), None)
+        elif (killer := re.fullmatch(r"(\d+)-row-(\d+)", place.name)) is not None:
+            yield _Mark(place, int(killer[1]), int(killer[2]))
