@@ -55,8 +55,6 @@ def shards_of(
 def _expanded(source: str, patterns: tuple[str, ...]) -> list[Found]:
     """The files that a source stands for."""
     place = Place.at(source)
-    if any(sign in place.name for sign in "*?["):
-        return _matching(place)
     if (info := place.info()) is not None:
         if is_tar(place.name) or _is_table(place.name) or is_image_name(place.name):
             return [info]
@@ -64,6 +62,8 @@ def _expanded(source: str, patterns: tuple[str, ...]) -> list[Found]:
             f"{place.uri} is neither a .tar, a .parquet nor a picture by its name; give those, or "
             "a folder"
         )
+    if any(sign in place.name for sign in "*?["):
+        return _matching(place)
     if not place.is_folder():
         raise ShardError(f"there is no {place.uri}; give a folder, a .tar or a .parquet")
     return _in_folder(place, patterns)
@@ -160,7 +160,7 @@ def _of_pictures(found: Sequence[Found], rows: int) -> Iterator[list[Piece]]:
             Piece(
                 "picture",
                 one.uri,
-                Version(one.size, None if one.modified is None else f"time {one.modified}"),
+                one.version,
                 0,
                 1,
                 one.size,

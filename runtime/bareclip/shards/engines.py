@@ -14,6 +14,7 @@ from ..clip import Clip
 from ..errors import BareclipError, ShardError
 from .model import claim_model
 from .part import Footer
+from .places import UnwritableError
 from .plans import Plan
 from .work import Report, run_shard
 
@@ -101,7 +102,7 @@ def run(
         What became of each shard, when it has ended.
 
     Raises:
-        ShardError: Another model than the run's.
+        ShardError: Another model than the run's, or its folder cannot be written.
         BareclipError: The model cannot be loaded.
 
     Example:
@@ -118,5 +119,7 @@ def run(
     for index in wanted:
         try:
             yield Finished(index, run_shard(plan, index, loaded, report=report))
+        except UnwritableError:
+            raise
         except BareclipError as error:
             yield Refused(index, str(error))

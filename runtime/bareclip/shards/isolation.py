@@ -1,20 +1,21 @@
 """Decodes pictures in a child with limits, so that one that kills its process is found.
 
-The child is ``main``; what it is asked and what it answers are lengths and bytes. It dies with its picture, takes too long or too much memory: then it is known which.
+The child is ``main``. Where it dies with a picture, or takes too long or too much memory over it,
+it is known which one that was.
 """
 
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
 import threading
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import ImageRecipe
 from ..encoders import ImageEncoder
 from ..errors import ShardError
 from .decoding import decoded
@@ -84,9 +85,10 @@ class Isolated:
             [sys.executable, "-c", "from bareclip.shards.isolation import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is its parent's, which ends it
         )
         try:
-            _send(_pipe(self._child.stdin), pickle.dumps((*self._how, self._memory)))
+            _send(_pipe(self._child.stdin), pickle.dumps((*self._how, self._memory, self._timeout)))
             _receive(_pipe(self._child.stdout))
         except (OSError, EOFError) as error:
             died = self._died(self._child, timed_out=False)
@@ -143,12 +145,17 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _set_alarm(seconds: float) -> None:
+    """Has the system end this process, also where no Python runs."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def main() -> None:
     """What the child does: answers until nobody asks."""
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints is no answer
-    how: tuple[ImageRecipe, Any, bool, int, int] = pickle.loads(_receive(asked))
-    *reading, memory = how
+    recipe, reading, scaled, max_pixels, memory, timeout = pickle.loads(_receive(asked))
     _limit(memory)
     _send(answers, b"")
     while True:
@@ -156,7 +163,9 @@ def main() -> None:
             data = _receive(asked)
         except EOFError:
             return
-        _send(answers, pickle.dumps(decoded(data, *reading)))
+        _set_alarm(timeout + 5)  # for where the parent is gone
+        _send(answers, pickle.dumps(decoded(data, recipe, reading, scaled, max_pixels)))
+        _set_alarm(0)
 
 
 if __name__ == "__main__":

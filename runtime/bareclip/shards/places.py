@@ -22,6 +22,10 @@ from ..files import replacing
 _ATTEMPTS = 10
 
 
+class UnwritableError(ShardError):
+    """The run's folder cannot be written, so that no shard of it could be done."""
+
+
 @dataclass(frozen=True)
 class Found:
     """A file that a listing has: its address, its size, and when it was written.
@@ -33,6 +37,10 @@ class Found:
     uri: str
     size: int
     modified: int | None
+
+    @property
+    def version(self) -> "Version":
+        return Version(self.size, None if self.modified is None else f"time {self.modified}")
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,21 @@ class Place:
         filesystem, path = self._opened
         selector = pa.fs.FileSelector(path, allow_not_found=True, recursive=recursive)
         prefix = self.uri[: len(self.uri) - len(path)]
+        # fsspec begins some paths with a slash that the address has not.
+        spare = "" if path.startswith("/") else "/"
         return sorted(
             (
-                _found(prefix + one.path, one)
+                _found(prefix + one.path.removeprefix(spare), one)
                 for one in _asked(self.uri, filesystem.get_file_info, selector)
                 if one.type == pa.fs.FileType.File
             ),
             key=lambda found: found.uri,
         )
+
+    def listed_version(self) -> "Version":
+        """As ``version``, of what a listing says, without an ETag; size 0 where it is gone."""
+        info = self.info()
+        return Version(0, None) if info is None else info.version
 
     def version(self) -> "Version | None":
         """What tells whether it was written since; None where there is no such file."""
@@ -114,7 +129,7 @@ class Place:
                 tag = (stream.metadata() or {}).get(b"ETag")
             if tag:
                 return Version(info.size, f"etag {tag.decode().strip(chr(34))}")
-        return Version(info.size, None if info.modified is None else f"time {info.modified}")
+        return info.version
 
     def open(self) -> Any:
         """The file, to read from any place in it; pyarrow's.
@@ -144,12 +159,15 @@ class Place:
                 stores let the last writer win.
 
         Raises:
-            ShardError: It cannot be written.
+            UnwritableError: It cannot be written.
         """
-        if self.local:
-            _asked(self.uri, _write_local, Path(self.uri), data, new)
-        elif not (new and self.info()):
-            _asked(self.uri, self._put, data)
+        try:
+            if self.local:
+                _write_local(Path(self.uri), data, new)
+            elif not (new and self.info()):
+                self._put(data)
+        except (OSError, pa.ArrowException) as error:
+            raise UnwritableError(f"cannot write {self.uri}: {_line(error)}") from error
 
     def _put(self, data: bytes) -> None:
         filesystem, path = self._opened

@@ -153,7 +153,7 @@ def _records(
         if value is None:
             record.error = "its row has no picture"
         elif kind == "path":
-            record.fetch = partial(fetch, _beside(place, value), None, None)
+            record.fetch = partial(fetch, _beside(place, value), None)
         else:
             record.fetch = partial(bytes, value)
         yield record

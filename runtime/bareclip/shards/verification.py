@@ -93,6 +93,8 @@ def verify(out: str | os.PathLike[str] | Plan) -> Report:
         raise ShardError(f"{plan.out}/plan.parquet is not the plan that run.json was written for")
     model = read_model(plan)
     problems = [Problem(None, what) for what in _foreign(plan)]
+    if model is None and finished(plan):
+        problems.append(Problem(None, "model.json, which says what made its vectors, is missing"))
     notes: list[Problem] = []
     total = _Counts()
     with ThreadPoolExecutor(_SHARDS, "bareclip-verify") as pool:
@@ -155,6 +157,7 @@ class _Look:
     def all(self) -> "_Look":
         try:
             check_sources(self._shard)
+            self._check_pictures()
         except ShardError as error:
             self._wrong(str(error))
         try:
@@ -170,6 +173,12 @@ class _Look:
 
     def _wrong(self, what: str) -> None:
         self.problems.append(Problem(self._shard.index, what))
+
+    def _check_pictures(self) -> None:
+        """Pictures that are files of their own, as they were planned."""
+        for piece in self._shard.pieces:
+            if piece.kind == "picture" and Place(piece.source).listed_version() != piece.version:
+                self._wrong(f"{piece.source} has changed since the plan was made, or is gone")
 
     def _check_footer(self, footer: Footer) -> None:
         if footer.run != self._plan.info.id:

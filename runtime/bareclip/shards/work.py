@@ -140,7 +140,7 @@ def _of_piece(plan: Plan, piece: Piece, damaged: Callable[[Damage], None]) -> It
         assert plan.info.columns is not None
         yield from read_table(place, plan.info.columns, piece.first, piece.rows or 0)
     else:
-        get = partial(fetch, place, piece.version.size, piece.version.tag)
+        get = partial(fetch, place, piece.version)
         yield Record(piece.source, piece.source, fetch=get)
 
 
