@@ -103,13 +103,6 @@ def _local_pictures(place: Place, patterns: tuple[str, ...]) -> list[Found]:
     found = []
     for path in list_images(Path(place.uri), patterns).files:
         try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise ShardError(
-                f"{str(path).encode(errors='replace').decode()} has a name that is not UTF-8, "
-                "which Parquet cannot hold: rename it"
-            ) from None
-        try:
             status = path.stat()
         except OSError:  # a broken link: its row will say so
             found.append(Found(str(path), 0, None))

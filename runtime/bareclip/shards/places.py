@@ -104,14 +104,19 @@ class Place:
         prefix = self.uri[: len(self.uri) - len(path)]
         # fsspec begins some paths with a slash that the address has not.
         spare = "" if path.startswith("/") else "/"
-        return sorted(
-            (
+        listed = _asked(self.uri, filesystem.get_file_info, selector)
+        try:
+            found = [
                 _found(prefix + one.path.removeprefix(spare), one)
-                for one in _asked(self.uri, filesystem.get_file_info, selector)
+                for one in listed
                 if one.type == pa.fs.FileType.File
-            ),
-            key=lambda found: found.uri,
-        )
+            ]
+        except UnicodeDecodeError as error:
+            name = os.fsdecode(error.object).encode(errors="replace").decode()
+            raise ShardError(
+                f"{name} has a name that is not UTF-8, which Parquet cannot hold: rename it"
+            ) from error
+        return sorted(found, key=lambda one: one.uri)
 
     def listed_version(self) -> "Version":
         """As ``version``, of what a listing says, without an ETag; size 0 where it is gone."""
