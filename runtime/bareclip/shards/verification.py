@@ -210,13 +210,13 @@ class _Look:
             self._check_numbers(vectors, footer)
             digest.update(vectors.astype(vectors.dtype.newbyteorder("<"), copy=False).tobytes())
             self._check_errors(batch)
-            for key in batch.column("key").to_pylist():
+            for row, key in enumerate(batch.column("key").to_pylist(), self.counts.rows):
                 expected = next(wanted, None)
                 counted += expected is not None
                 if ordered and key != expected:
                     ordered = False
                     self._wrong(
-                        f"row {self.counts.rows} and on: key {short(key)} where its source has "
+                        f"row {row} and on: key {short(key)} where its source has "
                         f"{'nothing more' if expected is None else short(expected)}"
                     )
             self.counts.rows += len(batch)

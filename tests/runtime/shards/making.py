@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def jpeg(seed: int, width: int = 50, height: int = 40, **options: Any) -> bytes:
     return file.getvalue()
 
 
+@cache
 def bomb() -> bytes:
     """A PNG of few bytes that would be 400 megapixels."""
     file = io.BytesIO()
