@@ -4,8 +4,10 @@ A file is written whole or not at all: by one rename where it is local, by one P
 """
 
 import contextlib
+import io
 import os
 import secrets
+import time
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,6 +22,8 @@ from ..files import replacing
 
 # Requests to S3 that are tried again before a run is told, with pauses that grow.
 _ATTEMPTS = 10
+# Seconds before the second and later tries of what a store's client does not try again itself.
+_PAUSES = (0.2, 1.0, 5.0)
 
 
 class UnwritableError(ShardError):
@@ -131,19 +135,20 @@ class Place:
         if not self.local:
             filesystem, path = self._opened
             with _asked(self.uri, filesystem.open_input_stream, path) as stream:
-                tag = (stream.metadata() or {}).get(b"ETag")
+                tag = (stream.metadata() or {}).get("ETag")
             if tag:
                 return Version(info.size, f"etag {tag.decode().strip(chr(34))}")
         return info.version
 
     def open(self) -> Any:
-        """The file, to read from any place in it; pyarrow's.
+        """The file, to read from any place in it, in Python's manner.
 
         Raises:
             ShardError: It cannot be read.
         """
         filesystem, path = self._opened
-        return _asked(self.uri, filesystem.open_input_file, path)
+        file = _asked(self.uri, filesystem.open_input_file, path)
+        return file if self.local else _Steady(file)
 
     def read(self) -> bytes:
         """All of a file.
@@ -176,10 +181,14 @@ class Place:
 
     def _put(self, data: bytes) -> None:
         filesystem, path = self._opened
-        # One write: were a stream closed after an error, it would commit what it has.
-        stream = filesystem.open_output_stream(path)
-        stream.write(data)
-        stream.close()
+
+        def put() -> None:
+            # One write: were a stream closed after an error, it would commit what it has.
+            stream = filesystem.open_output_stream(path)
+            stream.write(data)
+            stream.close()
+
+        _steadily(put)  # a commit whose answer was lost is not tried again by itself
 
     def delete(self) -> None:
         """Removes a file; that it is gone already is no error."""
@@ -202,6 +211,54 @@ class Version:
 
     size: int
     tag: str | None
+
+
+class _Steady(io.RawIOBase):
+    """A remote file; an answer that is cut short on its way is asked for again."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file, self._size = file, file.size()
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        before = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = before + offset
+        return self._place
+
+    def read(self, count: int | None = -1) -> bytes:
+        left = max(0, self._size - self._place)
+        wanted = left if count is None or count < 0 else min(count, left)
+        data: bytes = _steadily(self._file.read_at, wanted, self._place) if wanted else b""
+        self._place += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _steadily(call: Any, *arguments: Any) -> Any:
+    for pause in _PAUSES:
+        try:
+            return call(*arguments)
+        except OSError:
+            time.sleep(pause)
+    return call(*arguments)
 
 
 def is_local(uri: str) -> bool:

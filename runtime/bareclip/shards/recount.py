@@ -4,6 +4,7 @@ Tars are read by tarfile, whole file by whole file, names alone; their samples a
 WebDataset's own expression.
 """
 
+import io
 import json
 import re
 import tarfile
@@ -18,6 +19,9 @@ from .tables import read_keys
 
 # webdataset/tariterators.py: base_plus_ext.
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
+
+# Bytes that are read of a tar at a time, to look at its headers.
+_BUFFER = 1 << 16
 
 
 def keys_of(plan: Plan, piece: Piece) -> Iterator[str]:
@@ -44,7 +48,10 @@ def keys_of(plan: Plan, piece: Piece) -> Iterator[str]:
 def _of_tar(place: Place) -> Iterator[str]:
     before = None
     try:
-        with place.open() as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with (
+            io.BufferedReader(place.open(), _BUFFER) as file,
+            tarfile.open(fileobj=file, mode="r:") as archive,
+        ):
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]
                 found = _NAME.match(member.name)

@@ -204,7 +204,7 @@ class _Ahead:
 
     def _fetch(self) -> "Future[bytes]":
         start, self._start = self._start, min(self._start + _PIECE, self._size)
-        return self._pool.submit(self._file.read_at, self._start - start, start)
+        return self._pool.submit(self._file.read, self._start - start)
 
     def _result(self) -> bytes:
         try:

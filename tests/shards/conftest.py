@@ -1,0 +1,3 @@
+from tests.runtime.shards.conftest import finished, mixed
+
+__all__ = ["finished", "mixed"]
