@@ -1,8 +1,10 @@
 """A part: the Parquet file that one shard becomes, and the footer that says what is in it.
 
-Columns: ``key``, ``vector`` (null where it failed), ``error`` (null where it did not), ``source``,
-``offset``, ``caption``, ``url``. Of the file's key-value metadata, ``bareclip`` is the model's
-fingerprint, as an export of the photo index has it, and ``bareclip.shard`` the rest, as JSON.
+Columns: ``key``, ``vector`` (a list of nulls where it failed), ``error`` (null where it did not),
+``source``, ``offset``, ``caption``, ``url``. A null instead of the list would be plainer, and no
+pyarrow before 26 reads one from among lists of a fixed size. Of the file's key-value metadata,
+``bareclip`` is the model's fingerprint, as an export of the photo index has it, and
+``bareclip.shard`` the rest, as JSON.
 """
 
 import hashlib
@@ -183,19 +185,13 @@ class Rows:
         self._sealed.append(pa.record_batch(columns, schema=self._schema()))
 
     def _vectors(self, rows: Sequence[NDArray[Any] | None]) -> Any:
-        valid = np.array([row is not None for row in rows], bool)
+        failed = np.array([row is None for row in rows], bool)
         numbers = np.zeros((len(rows), self.width), self.vectors)
         for place, row in enumerate(rows):
             if row is not None:
                 numbers[place] = row
-        # from_arrays() takes no mask before pyarrow 15.
-        return pa.Array.from_buffers(
-            pa.list_(_arrow(self.vectors), self.width),
-            len(rows),
-            [pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())],
-            int((~valid).sum()),
-            children=[pa.array(numbers.ravel())],
-        )
+        values = pa.array(numbers.ravel(), mask=np.repeat(failed, self.width))
+        return pa.FixedSizeListArray.from_arrays(values, self.width)
 
 
 def use_little_memory() -> None:
@@ -234,8 +230,8 @@ class Part:
             rows: At most.
 
         Yields:
-            Arrow's record batch; and, where ``vector`` is among the columns, the vectors that
-            are not null, (K, D) in their own type.
+            Arrow's record batch, its vectors null where they failed; and, where ``vector`` is
+            among the columns, the others, (K, D) in their own type.
 
         Raises:
             ShardError: It cannot be read.
@@ -243,7 +239,7 @@ class Part:
         try:
             with self._opened() as file:
                 for batch in file.iter_batches(rows, columns=list(columns)):
-                    yield batch, _numbers(batch) if "vector" in columns else None
+                    yield _with_vectors(batch) if "vector" in columns else (batch, None)
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(self.place, error) from error
 
@@ -254,14 +250,24 @@ class Part:
             raise _unreadable(self.place, error) from error
 
 
-def _numbers(batch: Any) -> NDArray[Any]:
-    column = batch.column(batch.schema.get_field_index("vector"))
+def _with_vectors(batch: Any) -> tuple[Any, NDArray[Any]]:
+    """A batch whose lists of nulls are null, and the other lists."""
+    place = batch.schema.get_field_index("vector")
+    column = batch.column(place)
     if not pa.types.is_fixed_size_list(column.type):
         raise pa.ArrowInvalid(f"vector is {column.type}, no list of a fixed size")
-    width = column.type.list_size
-    values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-    numbers: NDArray[Any] = values.reshape(-1, width)
-    return numbers
+    values = column.flatten()
+    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    numbers = numbers.reshape(-1, column.type.list_size)
+    if not values.null_count:
+        return batch, numbers
+    empty = values.is_null().to_numpy(zero_copy_only=False).reshape(numbers.shape).all(axis=1)
+    valid = pa.py_buffer(np.packbits(~empty, bitorder="little").tobytes())
+    lists = pa.Array.from_buffers(
+        column.type, len(batch), [valid], int(empty.sum()), children=[values]
+    )
+    columns = [lists if i == place else one for i, one in enumerate(batch.columns)]
+    return pa.record_batch(columns, schema=batch.schema), numbers[~empty]
 
 
 def _unreadable(place: Place, error: BaseException) -> ShardError:

@@ -24,7 +24,7 @@ def corpus(finished: Path) -> tuple[list[str], np.ndarray[Any, Any]]:
         row
         for path in sorted((finished / "parts").iterdir())
         for row in pq.read_table(path).to_pylist()
-        if row["vector"] is not None
+        if row["error"] is None
     ]
     vectors = normalize(np.array([row["vector"] for row in rows], np.float16).astype(np.float32))
     return [row["key"] for row in rows], vectors.astype(np.float64)
