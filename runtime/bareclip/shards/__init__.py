@@ -22,7 +22,7 @@ except ImportError as error:
     ) from error
 
 from .engines import Event, Finished, Refused, run, slice_of, unfinished
-from .part import Footer, Part, use_little_memory
+from .part import Footer, Part
 from .plans import Plan, Shard, plan
 from .progress import Pace, Status, status
 from .searching import search
@@ -48,6 +48,5 @@ __all__ = [
     "slice_of",
     "status",
     "unfinished",
-    "use_little_memory",
     "verify",
 ]

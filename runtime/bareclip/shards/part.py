@@ -194,11 +194,6 @@ class Rows:
         return pa.FixedSizeListArray.from_arrays(values, self.width)
 
 
-def use_little_memory() -> None:
-    """For a process that does shards and nothing else: Arrow's own allocator keeps 15 MB more."""
-    pa.set_memory_pool(pa.system_memory_pool())
-
-
 @dataclass(frozen=True)
 class Part:
     """A part that was written.

@@ -39,6 +39,8 @@ class Run:
         whole = pq.read_table(self.path(shard))
         rows = whole.to_pylist()
         edit(rows)
+        for row in rows:  # pyarrow before 19 takes no other floats
+            row["vector"] = [None if x is None else np.float16(x) for x in row["vector"]]
         vectors = [row["vector"] for row in rows if row["vector"] != [None] * 20]
         told = json.loads(whole.schema.metadata[b"bareclip.shard"])
         told["rows"], told["embedded"] = len(rows), len(vectors)
