@@ -58,8 +58,8 @@ def attempt(out: Place, shard: int) -> Iterator[Attempt]:
             killers[mark.row] = mark.place.read().decode("utf-8", "replace")
     about = {"host": socket.gethostname(), "process": os.getpid(), "started": time.time()}
     marker = out / _FOLDER / f"{shard:06}-{died + 1}-{secrets.token_hex(4)}"
-    marker.write(json.dumps(about).encode())
     try:
+        marker.write(json.dumps(about).encode())
         yield Attempt(died + 1, killers)
     finally:
         marker.delete()
