@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .. import BareclipError, Clip, ShardError
 from .options import ModelOptions, bundle_option, exclude_option, json_option, with_model
 from .output import note, print_pairs, print_table, say, say_json
+from .shards_export import export
 
 out_argument = click.argument("out")
 # Seconds between two looks at how far a shard is.
@@ -22,13 +23,14 @@ _GLANCE = 0.5
 
 @click.group()
 def shards() -> None:
-    """Embeds pictures by the million: plan, run, status, verify.
+    """Embeds pictures by the million: plan, run, status, verify, export.
 
     \b
     bareclip shards plan "s3://bucket/train/*.tar" -o OUT
     bareclip shards run OUT --bundle clip-b32          # again later: what is left
     bareclip shards status OUT
     bareclip shards verify OUT
+    bareclip shards export OUT --to lance -o photos.lance
     bareclip search OUT "a sunset over the ocean" --bundle clip-b32
     """
 
@@ -180,6 +182,9 @@ def verify(out: str, as_json: bool) -> None:
         )
     if found.problems:
         raise ShardError(f"{len(found.problems)} problems; {out} is not whole")
+
+
+shards.add_command(export)
 
 
 def _room() -> Any:

@@ -22,6 +22,7 @@ except ImportError as error:
     ) from error
 
 from .engines import Event, Finished, Refused, run, slice_of, unfinished
+from .exports import Exported, export
 from .part import Footer, Part
 from .plans import Plan, Shard, plan
 from .progress import Pace, Status, status
@@ -31,6 +32,7 @@ from .work import run_shard
 
 __all__ = [
     "Event",
+    "Exported",
     "Finished",
     "Footer",
     "Pace",
@@ -41,6 +43,7 @@ __all__ = [
     "Report",
     "Shard",
     "Status",
+    "export",
     "plan",
     "run",
     "run_shard",
