@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,19 @@ class ModelOptions:
 
     def load(self, *towers: str) -> Clip:
         """The model; with towers named, those alone."""
+        return self.loader(*towers)()
+
+    def loader(self, *towers: str, threads: int | None = None) -> Callable[[], Clip]:
+        """What loads the model, in this process or another; ``threads`` where none were given."""
         if self._bundle is None:
             complain(DEMO_NOTICE)
-        return load(
+        return partial(
+            load,
             self._bundle,
             towers=towers or TOWERS,
             precision=self._precision,
             device=self._device,
-            threads=self._threads,
+            threads=self._threads or threads,
             reading=self._reading,
             max_pixels=self._max_pixels,
             cache=self._cache,

@@ -6,12 +6,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 from tqdm import tqdm
 
-from .. import BareclipError, Clip, ShardError
+from .. import BareclipError, ShardError
 from .options import ModelOptions, bundle_option, exclude_option, json_option, with_model
 from .output import note, print_pairs, print_table, say, say_json
 from .shards_export import export
@@ -98,24 +99,60 @@ def plan(
 @out_argument
 @click.option(
     "--engine",
-    type=click.Choice(["local", "task"]),
+    type=click.Choice(["local", "ray", "task"]),
     default="local",
     show_default=True,
-    help="Who does the shards: this process; or this one of several that a scheduler starts.",
+    help="Who does the shards: this process; workers on Ray; or this process as one of several "
+    "that a scheduler starts.",
 )
 @click.option("--task", metavar="I/N", help="Of N tasks, numbered from 0, this is I.")
+@click.option("--address", help="Ray's head, as 10.0.0.1:6379, or auto. Default: a Ray of its own.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="On Ray. Default: as many as it has room for, also later.",
+)
+@click.option(
+    "--cpus-per-worker",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="As Ray counts them; also its threads, unless --threads says otherwise.",
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="As Ray counts them.",
+)
 @json_option
 @bundle_option
 @with_model
-def run(model: ModelOptions, out: str, engine: str, task: str | None, as_json: bool) -> None:
+def run(
+    model: ModelOptions,
+    out: str,
+    engine: str,
+    task: str | None,
+    address: str | None,
+    workers: int | None,
+    cpus_per_worker: int,
+    gpus_per_worker: float,
+    as_json: bool,
+) -> None:
     """Embeds the shards of OUT that are not done; run again, it goes on.
 
     \b
     bareclip shards run OUT --bundle clip-b32
     bareclip shards run OUT --bundle clip-b32 --engine task --task $SLURM_ARRAY_TASK_ID/100
+    bareclip shards run OUT --bundle clip-b32 --engine ray --address auto --gpus-per-worker 1
     """
     if (engine == "task") != (task is not None):
         raise click.UsageError("--engine task and --task I/N go together.")
+    if engine != "ray" and (address or workers or cpus_per_worker != 1 or gpus_per_worker):
+        raise click.UsageError(
+            "--address, --workers, --cpus-per-worker and --gpus-per-worker are for --engine ray."
+        )
     # Read when pyarrow is imported: its own allocator would keep 10 MB of every large part.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     room = _room()
@@ -123,7 +160,25 @@ def run(model: ModelOptions, out: str, engine: str, task: str | None, as_json: b
     mine = range(len(found)) if task is None else room.slice_of(found, task)
     # Schedulers end a task so; a shard that ends in order counts as no attempt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _follow(room, found, mine, lambda: model.load("vision"), as_json)
+    if engine == "ray":
+        from ..shards import ray_engine
+
+        events = partial(
+            ray_engine.run,
+            found,
+            model.loader("vision", threads=cpus_per_worker),
+            address=address,
+            workers=workers,
+            cpus=cpus_per_worker,
+            gpus=gpus_per_worker,
+        )
+        _follow(room, found, mine, lambda left, _: events(left), as_json)
+        return
+
+    def local(left: list[int], glance: Any) -> Any:
+        return room.run(found, lambda: model.load("vision"), left, report=glance)
+
+    _follow(room, found, mine, local, as_json)
 
 
 @shards.command()
@@ -194,8 +249,14 @@ def _room() -> Any:
     return room
 
 
-def _follow(room: Any, found: Any, mine: range, load: Callable[[], Clip], as_json: bool) -> None:
-    """Runs shards, and says how far they are."""
+def _follow(
+    room: Any,
+    found: Any,
+    mine: range,
+    engine: Callable[[list[int], Callable[[int, int], None]], Any],
+    as_json: bool,
+) -> None:
+    """Has an engine run shards, and says how far they are."""
     left = sorted(set(room.unfinished(found)) & set(mine))
     pace = room.Pace(found)
     counts = {"shards": 0, "rows": 0, "embedded": 0, "failed": 0}
@@ -212,7 +273,7 @@ def _follow(room: Any, found: Any, mine: range, load: Callable[[], Clip], as_jso
                 looked = time.monotonic()
                 bar.set_postfix(pictures=counts["rows"] + done, failed=counts["failed"] + failed)
 
-        for event in room.run(found, load, left, report=glance):
+        for event in engine(left, glance):
             if isinstance(event, room.Refused):
                 refused.append(event)
                 note(f"shard {event.shard}: {event.reason}")

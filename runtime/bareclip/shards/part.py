@@ -175,7 +175,7 @@ class Rows:
         records = [record for record, _ in rows]
         columns = [
             pa.array([one.key for one in records], pa.string()),
-            self._vectors([row for _, row in rows]),
+            vector_lists([row for _, row in rows], self.width, self.vectors),
             pa.array([one.error for one in records], pa.string()),
             pa.array([one.source for one in records], pa.string()),
             pa.array([one.offset for one in records], pa.int64()),
@@ -184,14 +184,19 @@ class Rows:
         ]
         self._sealed.append(pa.record_batch(columns, schema=self._schema()))
 
-    def _vectors(self, rows: Sequence[NDArray[Any] | None]) -> Any:
-        failed = np.array([row is None for row in rows], bool)
-        numbers = np.zeros((len(rows), self.width), self.vectors)
-        for place, row in enumerate(rows):
-            if row is not None:
-                numbers[place] = row
-        values = pa.array(numbers.ravel(), mask=np.repeat(failed, self.width))
-        return pa.FixedSizeListArray.from_arrays(values, self.width)
+
+def vector_lists(rows: Sequence[NDArray[Any] | None], width: int, kind: VectorType) -> Any:
+    """Arrow's lists of a fixed size; of nulls where there is no vector.
+
+    Not nulls themselves, which pyarrow before 26 cannot read back from Parquet.
+    """
+    failed = np.array([row is None for row in rows], bool)
+    numbers = np.zeros((len(rows), width), kind)
+    for place, row in enumerate(rows):
+        if row is not None:
+            numbers[place] = row
+    values = pa.array(numbers.ravel(), mask=np.repeat(failed, width))
+    return pa.FixedSizeListArray.from_arrays(values, width)
 
 
 @dataclass(frozen=True)
