@@ -42,8 +42,8 @@ HOSTILE = [
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres.server(tmp_path_factory.mktemp("pg")) as address:
+def database() -> Iterator[str]:
+    with postgres.server() as address:
         yield address
 
 
