@@ -23,6 +23,7 @@ from tokenizers.processors import TemplateProcessing
 from bareclip_export.checkpoint import Checkpoint
 from bareclip_export.errors import CheckpointError
 from bareclip_export.layouts import read_model
+from bareclip_export.layouts.bert import read_named
 from bareclip_export.open_clip_models import models
 from bareclip_export.tensors import Tensor, TensorStore
 
@@ -74,6 +75,8 @@ def coverage() -> list[Group]:
     known = {_plain(name): reason for name, reason in weights.items()}
     wanted: dict[str, str | None] = {name: known[_plain(name)] for name in immich["open_clip"]}
     wanted |= {name: f"we author no {kind}" for name, kind in immich["architectures"].items()}
+    # Their images are OpenAI's or OpenCLIP's, which bareclip pair joins them to.
+    wanted |= {name: _unnamed(base) for name, base in immich["m_clip"].items()}
     return [
         Group("OpenCLIP's configurations", configurations),
         Group("OpenCLIP's published weights", weights),
@@ -90,7 +93,8 @@ def refusal(model: dict[str, Any], preprocess: dict[str, Any], folder: Path) -> 
         folder: To write a tokenizer to.
     """
     text = model["text_cfg"]
-    _write_tokenizer(folder, "hf_tokenizer_name" in text, text.get("eos_id", 2))
+    end, bert = text.get("eos_id", 2), "hf_model_name" in text
+    _write_tokenizer(folder, "hf_tokenizer_name" in text, end, bert)
     config = {"model_cfg": model, "preprocess_cfg": preprocess}
     checkpoint = Checkpoint(folder, "any", None, "open_clip", config, "it")
     checkpoint.__dict__["tensors"] = _AnyTensors({}, "any")
@@ -111,9 +115,24 @@ class _AnyTensors(TensorStore):
         return 0.0
 
 
-def _write_tokenizer(folder: Path, own: bool, end: int) -> None:
-    """One that puts the end token after a text, as CLIP's or as a tokenizer of its own."""
-    if own:
+def _unnamed(model: str) -> str | None:
+    """Why a text model that goes by its name is not read; None where it is."""
+    try:
+        read_named(model, "it", "modelBase")
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _write_tokenizer(folder: Path, own: bool, end: int, bert: bool) -> None:
+    """One that puts the end token after a text, as CLIP's, as BERT's or as one of its own."""
+    pad = "</s>"
+    if bert:
+        words, pad = {"<s>": 0, "<pad>": 1, "</s>": 2}, "<pad>"
+        made = Tokenizer(WordLevel(words, unk_token="<s>"))
+        around = [("<s>", 0), ("</s>", 2)]
+        made.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=around)
+    elif own:
         words = {f"word{number}": number for number in range(end)} | {"</s>": end}
         made = Tokenizer(WordLevel(words, unk_token="word0"))
         made.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
@@ -121,7 +140,7 @@ def _write_tokenizer(folder: Path, own: bool, end: int) -> None:
         vocabulary = {"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}
         made = Tokenizer(BPE(vocabulary, [], end_of_word_suffix="</w>"))
     made.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text('{"pad_token": "</s>"}')
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": pad}))
 
 
 def _plain(name: str) -> str:

@@ -11,10 +11,16 @@ from .layouts import read_model
 from .layouts.model import Model
 from .reference import read_forwards, read_tokens
 from .route import Conversion, Text
+from .towers.bert import Bert
 from .towers.modified_resnet import ModifiedResNet
 from .towers.text_transformer import TextTransformer
 from .towers.vision_transformer import VisionTransformer
-from .towers.weights import ModifiedResNetWeights, VisionTransformerWeights
+from .towers.weights import (
+    BertWeights,
+    ModifiedResNetWeights,
+    TextTransformerWeights,
+    VisionTransformerWeights,
+)
 
 
 def convert(checkpoint: Checkpoint) -> Conversion:
@@ -49,7 +55,7 @@ def _writers(model: Model) -> dict[str, Callable[[Path], None]]:
     if (text := model.text) is not None:
         length = text.recipe.context_length if text.recipe.fixed_length else None
         writers["text"] = lambda path: write_graph(
-            TextTransformer(text.weights), ids_input(length), width, path
+            _text(text.weights), ids_input(length), width, path
         )
     return writers
 
@@ -60,3 +66,7 @@ def _vision(
     if isinstance(tower, ModifiedResNetWeights):
         return ModifiedResNet(tower, recipe)
     return VisionTransformer(tower, recipe)
+
+
+def _text(tower: TextTransformerWeights | BertWeights) -> TextTransformer | Bert:
+    return Bert(tower) if isinstance(tower, BertWeights) else TextTransformer(tower)

@@ -32,7 +32,14 @@ _SMALL_FILES = [
     "vocab.json",
     "merges.txt",
     "spiece.model",
+    "vocab.txt",
+    "sentence_bert_config.json",
     "README.md",
+]
+# What sentence-transformers has behind a text model; their weights are of a megabyte.
+_MODULES = [
+    "*_Pooling/config.json",
+    *(f"*_Dense/{name}" for name in ("config.json", *WEIGHTS["huggingface"])),
 ]
 
 _CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -70,7 +77,9 @@ def download(source: str, graphs: Sequence[str] = ()) -> tuple[Path, str]:
     inner = clip_folder(folder)
     within = f"{inner.name}/" if inner != folder else ""
     small = [within + name for name in _SMALL_FILES]
-    folder = _snapshot(repo, revision, small) if within else folder
+    if (folder / MODULES).is_file():
+        small += _MODULES
+        folder = _snapshot(repo, revision, small)
     # One form of the weights after another, since each is as large as the last: OpenCLIP's
     # where the repository has its config, and pickles only where nothing else is there.
     for layout in ("open_clip", "huggingface"):

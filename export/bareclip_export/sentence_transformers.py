@@ -1,6 +1,7 @@
-"""Where a folder of sentence-transformers has its CLIP: in a folder within."""
+"""What a folder of sentence-transformers holds: a CLIP, or a text model in modules."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +10,84 @@ from bareclip.errors import short
 from .errors import CheckpointError
 
 MODULES = "modules.json"
+# What a text model of theirs has: first one each of these, then any number of the others.
+_FIRST, _LATER = ("Transformer", "Pooling"), ("Dense", "Normalize")
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of theirs: what it is called, and where its files lie, in the model's folder."""
+
+    kind: str
+    path: str
+
+
+def read_modules(folder: Path) -> list[Module]:
+    """The modules of a model, one after another; none where the folder is not of theirs.
+
+    Raises:
+        CheckpointError: They are unreadable.
+    """
+    path = folder / MODULES
+    if not path.is_file():
+        return []
+    try:
+        data: Any = json.loads(path.read_text("utf-8"))
+        found = [
+            Module(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in data
+        ]
+        if not found:
+            raise ValueError("it has no modules")
+    except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"cannot read {path}: {short(str(error))}; download it again"
+        ) from error
+    for module in found:
+        if module.path and (Path(module.path).name != module.path or module.path == ".."):
+            raise CheckpointError(
+                f"{path} has a {module.kind} in {short(module.path)}, outside of the folder"
+            )
+    return found
 
 
 def clip_folder(folder: Path) -> Path:
-    """Where the CLIP of a model of sentence-transformers lies; the folder itself of any other.
+    """Where a model of sentence-transformers has its first module; any other folder itself.
 
     Older versions have a folder for each module, newer ones the first module's files beside
     modules.json.
 
     Raises:
-        CheckpointError: More is computed than CLIP does, or its modules are unreadable.
+        CheckpointError: It is neither a CLIPModel nor a text model, or its modules are unreadable.
     """
-    path = folder / MODULES
-    if not path.is_file():
+    modules = read_modules(folder)
+    kinds = tuple(module.kind for module in modules)
+    if not kinds:
         return folder
-    try:
-        modules: Any = json.loads(path.read_text("utf-8"))
-        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-        inner = str(modules[0]["path"])
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, IndexError) as error:
-        raise CheckpointError(
-            f"cannot read {path}: {short(str(error))}; download it again"
-        ) from error
     # The vectors of a bundle are of length 1 in any case.
-    if kinds[0] not in ("CLIPModel", "Transformer") or kinds[1:] not in ([], ["Normalize"]):
+    clip = kinds[0] in ("CLIPModel", "Transformer") and kinds[1:] in ((), ("Normalize",))
+    if not clip and not is_text_model(kinds):
         raise CheckpointError(
             f"{folder} is of sentence-transformers, with the modules "
-            f"{short(', '.join(kinds))[1:-1]}; we author a CLIPModel alone, as clip-ViT-B-32 is"
+            f"{short(', '.join(kinds))[1:-1]}; we author a CLIPModel alone, as clip-ViT-B-32 is, "
+            "or a text model of Transformer, Pooling and Dense"
         )
-    if inner and (Path(inner).name != inner or inner == ".."):
-        raise CheckpointError(f"{path} has its CLIPModel in {short(inner)}, outside of the folder")
-    return folder / inner
+    return folder / modules[0].path
+
+
+def text_modules(folder: Path) -> tuple[Path, list[Module]] | None:
+    """The folder and the modules of a text model, by where its first module lies; None of others.
+
+    Raises:
+        CheckpointError: They are unreadable.
+    """
+    for root in (folder, folder.parent):
+        modules = read_modules(root)
+        kinds = tuple(module.kind for module in modules)
+        if is_text_model(kinds) and root / modules[0].path == folder:
+            return root, modules
+    return None
+
+
+def is_text_model(kinds: tuple[str, ...]) -> bool:
+    """Whether modules of these kinds make a vector of a text."""
+    return kinds[:2] == _FIRST and set(kinds[2:]) <= {*_LATER}

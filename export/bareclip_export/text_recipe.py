@@ -19,9 +19,12 @@ from .sentencepiece_model import read_siglip
 # transformers' classes that do what their tokenizer.json says, and nothing before it. Gemma's
 # frames a text as its config says.
 _PLAIN = (
+    "BertTokenizer",
     "CLIPTokenizer",
+    "DistilBertTokenizer",
     "GemmaTokenizer",
     "PreTrainedTokenizer",
+    "RobertaTokenizer",
     "Siglip2Tokenizer",
     "T5Tokenizer",
     "TokenizersBackend",
@@ -56,7 +59,7 @@ def read_tokenizer(
         tokenizer = load_tokenizer(folder / "tokenizer.json")
     else:
         tokenizer = _converted(checkpoint, openai=False)
-    end = _end(tokenizer, folder, vocabulary, fewest=2)
+    end = end_of(tokenizer, folder, vocabulary, fewest=2)
     # Verification could not see this: every text would pool its first token, in both.
     if end_id is not None and end_id != end:
         raise CheckpointError(
@@ -87,7 +90,7 @@ def read_openai_tokenizer(
             token table of that many rows.
     """
     tokenizer = _converted(checkpoint, openai=True)
-    end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=2)
+    end = end_of(tokenizer, checkpoint.folder, vocabulary, fewest=2)
     if end != max(tokenizer.get_vocab().values()):
         raise CheckpointError(
             f"the end token {end} of the tokenizer in {checkpoint.folder} is not its highest id, "
@@ -135,7 +138,7 @@ def read_own_tokenizer(
         lower = tokenizers.normalizers.Lowercase()
         given = [tokenizer.normalizer] if tokenizer.normalizer else []
         tokenizer.normalizer = tokenizers.normalizers.Sequence([lower, *given])
-    end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
+    end = end_of(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     pad = _padding(checkpoint, tokenizer) if fixed_length else end
     recipe = TextRecipe(context_length, pad, end, fixed_length, tuple(clean_up))
     return tokenizer, recipe
@@ -149,7 +152,7 @@ def _read_siglip(
     names = [_content(config.get(*default)) for default in _SIGLIP_SPECIAL]
     special = list(dict.fromkeys(names))
     tokenizer = read_siglip(path, special, lower_cases(checkpoint))
-    end = _end(tokenizer, checkpoint.folder, vocabulary, fewest=1)
+    end = end_of(tokenizer, checkpoint.folder, vocabulary, fewest=1)
     _check_side(checkpoint)
     pad: int | None = tokenizer.token_to_id(special_marks(len(special))[special.index(names[1])])
     fill = pad if fixed_length and pad is not None else end
@@ -269,7 +272,7 @@ def _check_side(checkpoint: Checkpoint) -> None:
         )
 
 
-def _end(tokenizer: tokenizers.Tokenizer, folder: Path, vocabulary: int, fewest: int) -> int:
+def end_of(tokenizer: tokenizers.Tokenizer, folder: Path, vocabulary: int, fewest: int) -> int:
     """The id that ends every text; checks that the tokenizer fits the token table."""
     empty: list[int] = tokenizer.encode("").ids
     if len(empty) < fewest or tokenizer.encode("a").ids[-1] != empty[-1]:

@@ -6,18 +6,25 @@ import pytest
 
 from bareclip_export.export import export
 from bareclip_export.layouts import open_clip_siglip
-from tests.seeded import open_clip, siglip
+from tests.seeded import bert, open_clip, siglip
 
 OPEN_CLIP = [name for name in open_clip.CONFIGS if name.startswith("tiny")]
+BERT = ["open_clip xlm-roberta", "open_clip bert", "chinese_clip"]
 # Small ones of every family but CLIP in Hugging Face's layout, which VARIANTS has.
-FAMILIES = [*OPEN_CLIP, "siglip"]
+FAMILIES = [*OPEN_CLIP, "siglip", *BERT]
 
 
 @pytest.fixture(scope="session")
 def family_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("families")
     made = {name: open_clip.write_checkpoint(root / name, name) for name in OPEN_CLIP}
-    return made | {"siglip": siglip.write_checkpoint(root / "siglip")}
+    made |= {
+        "siglip": siglip.write_checkpoint(root / "siglip"),
+        "open_clip xlm-roberta": bert.write_open_clip(root / "open_clip xlm-roberta"),
+        "chinese_clip": bert.write_chinese_clip(root / "chinese_clip"),
+    }
+    pooled = {"hf_pooler_type": "cls_pooler", "hf_proj_type": "linear"}
+    return made | {"open_clip bert": bert.write_open_clip(root / "bert", "bert", **pooled)}
 
 
 @pytest.fixture(scope="session")

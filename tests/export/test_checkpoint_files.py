@@ -257,8 +257,8 @@ def test_a_folder_of_sentence_transformers(
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
-        ([{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "1"}],
-         "with the modules Transformer, Pooling; we author a CLIPModel alone"),
+        ([{"type": "x.Transformer", "path": ""}, {"type": "x.WordWeights", "path": "1"}],
+         "with the modules Transformer, WordWeights; we author a CLIPModel alone"),
         ([{"type": "x.CLIPModel", "path": ""}, {"type": "x.Dense", "path": "1_Dense"}],
          "with the modules CLIPModel, Dense; we author a CLIPModel alone"),
         ([*MODULES, {"type": "x.Dense", "path": "2_Dense"}], "with the modules CLIPModel, Dense"),

@@ -70,7 +70,7 @@ def test_texts_are_cleaned_as_open_clip_does(tmp_path: Path) -> None:
         ({"vision_cfg": {"timm_model_name": "vit_base_mci_224"}}, "timm model 'vit_base_mci_224'"),
         ({"vision_cfg": {"width": "wide"}}, "vision_cfg.width = 'wide'"),
         ({"text_cfg": {"pool_type": "first"}}, "unknown text pool_type 'first'"),
-        ({"text_cfg": {"hf_model_name": "roberta-base"}}, "hf_model_name = 'roberta-base'"),
+        ({"text_cfg": {"hf_model_name": "google/mt5-base"}}, "hf_model_name .google/mt5-base"),
         ({"text_cfg": {"embed_cls": True}}, "text_cfg.embed_cls = True"),
         ({"text_cfg": {"tokenizer_mode": "clips"}}, "tokenizer_mode = 'clips'"),
         ({"text_cfg": {"tokenizer_kwargs": {"clean": "scrub"}}}, "unknown tokenizer_kwargs"),

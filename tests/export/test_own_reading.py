@@ -32,7 +32,7 @@ def end_rule(patch: pytest.MonkeyPatch) -> None:
         return TextConfig(**(config.__dict__ | {"end_id": config.vocabulary - 2}))
 
     patch.setattr("bareclip_export.layouts.huggingface_clip.read_text", wrong)
-    patch.setattr(text_recipe, "_end", lambda *_, **__: 604)
+    patch.setattr(text_recipe, "end_of", lambda *_, **__: 604)
 
 
 CHANGES: dict[str, tuple[str, list[str], Change]] = {

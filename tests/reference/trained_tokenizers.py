@@ -121,3 +121,77 @@ def train_xlm_roberta(folder: Path, texts: Iterable[str], size: int, context: in
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return made.get_vocab_size()
+
+
+def train_pieces(folder: Path, texts: Iterable[str], size: int, context: int) -> int:
+    """XLM-RoBERTa's own: a SentencePiece model, saved by transformers as its tokenizer.json.
+
+    Returns:
+        How many tokens it has.
+    """
+    spm = pytest.importorskip("sentencepiece")
+    transformers = pytest.importorskip("transformers")
+    written = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=written,
+        vocab_size=size,
+        character_coverage=0.9995,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    path = folder / "sentencepiece.bpe.model"
+    path.write_bytes(written.getvalue())
+    made = transformers.XLMRobertaTokenizerFast(vocab_file=str(path), model_max_length=context)
+    made.save_pretrained(folder)
+    path.unlink()
+    return len(made)
+
+
+def train_word_pieces(
+    folder: Path, texts: Iterable[str], size: int, *, lower: bool, whole: bool = False
+) -> int:
+    """BERT's: a vocab.txt, or with ``whole`` the tokenizer.json that transformers makes of it.
+
+    Returns:
+        How many tokens it has.
+    """
+    transformers = pytest.importorskip("transformers")
+    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.normalizer = normalizers.BertNormalizer(lowercase=lower)
+    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    named = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=named, show_progress=False, continuing_subword_prefix="##"
+    )
+    learner.train_from_iterator(texts, trainer)
+    vocab = sorted(learner.get_vocab().items(), key=lambda pair: pair[1])
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in vocab), "utf-8")
+    config = {"do_lower_case": lower, "tokenizer_class": "BertTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if whole:
+        transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
+        (folder / "vocab.txt").unlink()
+    return len(vocab)
+
+
+def train_roberta(folder: Path, texts: Iterable[str], size: int) -> int:
+    """RoBERTa's: byte-level BPE between <s> and </s>, <pad> as 1.
+
+    Returns:
+        How many tokens it has.
+    """
+    transformers = pytest.importorskip("transformers")
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer)
+    learner.model.save(str(folder))
+    made = transformers.RobertaTokenizerFast.from_pretrained(folder)
+    made.save_pretrained(folder)
+    return len(made)

@@ -32,6 +32,8 @@ _SIGLIP_TEXT = {
     "pool_type": "last",
     "norm_kwargs": {"eps": 1e-6},
 }
+# Of timm's plain ViTs by their sizes' names.
+_WIDTHS = {"base": 768, "small": 48}
 _SIGLIP_VISION = {"timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"}
 
 # model_cfg by name; vocab_size is the tokenizer's. The full-size ones are open_clip's own.
@@ -160,7 +162,9 @@ def shapes(config: Config) -> Shapes:
     if "init_logit_bias" in config:
         found["logit_bias"] = ()
     vision = config["vision_cfg"]
-    if "timm_model_name" in vision:
+    if vision.get("timm_proj") == "linear":
+        _add_plain_trunk(found, config["embed_dim"], vision)
+    elif "timm_model_name" in vision:
         _add_trunk(found, config["embed_dim"], vision)
     elif isinstance(vision["layers"], list):
         _add_resnet(found, config["embed_dim"], vision)
@@ -243,9 +247,15 @@ def _add_resnet(found: Shapes, out: int, vision: Config) -> None:
 def _add_trunk(found: Shapes, width: int, vision: Config) -> None:
     name, size = "visual.trunk", vision["image_size"]
     patch = int(vision["timm_model_name"].partition("_patch")[2].partition("_")[0])
+    _add_trunk_blocks(found, width, size, patch, 0)
+    _add_pooling(found, name, width)
+
+
+def _add_trunk_blocks(found: Shapes, width: int, size: int, patch: int, more: int) -> None:
+    name = "visual.trunk"
     found[f"{name}.patch_embed.proj.weight"] = (width, 3, patch, patch)
     found[f"{name}.patch_embed.proj.bias"] = (width,)
-    found[f"{name}.pos_embed"] = (1, (size // patch) ** 2, width)
+    found[f"{name}.pos_embed"] = (1, more + (size // patch) ** 2, width)
     _add(found, f"{name}.norm", width)
     for layer in (f"{name}.blocks.{index}" for index in range(12 if width > 100 else 2)):
         _add(found, f"{layer}.norm1", width)
@@ -254,6 +264,18 @@ def _add_trunk(found: Shapes, width: int, vision: Config) -> None:
         _add(found, f"{layer}.norm2", width)
         _add(found, f"{layer}.mlp.fc1", 4 * width, width)
         _add(found, f"{layer}.mlp.fc2", width, 4 * width)
+
+
+def _add_plain_trunk(found: Shapes, out: int, vision: Config) -> None:
+    """timm's ViT with a class token, and OpenCLIP's projection."""
+    size, width = vision["image_size"], _WIDTHS[vision["timm_model_name"].split("_")[1]]
+    patch = int(vision["timm_model_name"].partition("_patch")[2].partition("_")[0])
+    found["visual.trunk.cls_token"] = (1, 1, width)
+    _add_trunk_blocks(found, width, size, patch, 1)
+    found["visual.head.proj.weight"] = (out, width)
+
+
+def _add_pooling(found: Shapes, name: str, width: int) -> None:
     pool = f"{name}.attn_pool"
     found[f"{pool}.latent"] = (1, 1, width)
     _add(found, f"{pool}.q", width, width)

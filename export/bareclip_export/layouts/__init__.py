@@ -6,7 +6,16 @@ from bareclip.errors import short
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
-from . import huggingface_clip, huggingface_metaclip_2, huggingface_siglip, open_clip
+from ..sentence_transformers import text_modules
+from . import (
+    chinese_clip,
+    huggingface_clip,
+    huggingface_metaclip_2,
+    huggingface_siglip,
+    m_clip,
+    open_clip,
+    sentence_bert,
+)
 from .huggingface_config import architectures
 from .model import Model
 
@@ -18,6 +27,8 @@ _AUTHORED: dict[str, Callable[[Checkpoint, str], Model]] = {
     f"MetaClip2{huggingface_clip.VISION}": huggingface_metaclip_2.read,
     f"MetaClip2{huggingface_clip.TEXT}": huggingface_metaclip_2.read,
     "SiglipModel": huggingface_siglip.read,
+    "ChineseCLIPModel": chinese_clip.read,
+    "MultilingualCLIP": m_clip.read,
 }
 
 
@@ -29,6 +40,8 @@ def read_model(checkpoint: Checkpoint) -> Model:
     """
     if checkpoint.layout == "open_clip":
         return open_clip.read(checkpoint)
+    if (modules := text_modules(checkpoint.folder)) is not None:
+        return sentence_bert.read(checkpoint, *modules)
     named = architectures(checkpoint)
     for name in named:
         if name in _AUTHORED:

@@ -48,14 +48,19 @@ def read(checkpoint: Checkpoint, architecture: str, legacy_end: bool = True) -> 
         architecture=architecture,
         embedding_dim=embedding_dim,
         scoring=Scoring("softmax", logit_scale=scale, logit_bias=0.0),
-        vision=None if architecture.endswith(TEXT) else _vision(checkpoint, embedding_dim),
+        vision=None if architecture.endswith(TEXT) else read_images(checkpoint, embedding_dim),
         text=(
             None if architecture.endswith(VISION) else _text(checkpoint, embedding_dim, legacy_end)
         ),
     )
 
 
-def _vision(checkpoint: Checkpoint, embedding_dim: int) -> Vision:
+def read_images(checkpoint: Checkpoint, embedding_dim: int) -> Vision:
+    """The vision tower, which Chinese-CLIP has too.
+
+    Raises:
+        CheckpointError: As ``read``.
+    """
     config, tensors = read_vision(checkpoint, CLIP_VISION), checkpoint.tensors
     recipe = read_image_recipe(checkpoint, config.image_size)
     return Vision(_vision_weights(tensors, config, embedding_dim), recipe)

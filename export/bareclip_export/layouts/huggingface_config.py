@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 Section = dict[str, Any]
 
 # No size of a model is near; what is above it would only fail later, and less clearly.
-_LARGEST = 10**7
+LARGEST = 10**7
 
 # transformers 4.57, models/clip/configuration_clip.py and models/metaclip_2/.
 CLIP_VISION: Section = {
@@ -58,9 +58,11 @@ SIGLIP_TEXT: Section = CLIP_TEXT | {
 _LISTED = ("image_size", "patch_size", "eos_token_id")
 # What a config that names no architecture is of, by its model_type.
 _OF_TYPE = {
+    "chinese_clip": "ChineseCLIPModel",
     "clip": "CLIPModel",
     "clip_vision_model": "CLIPVisionModelWithProjection",
     "clip_text_model": "CLIPTextModelWithProjection",
+    "M-CLIP": "MultilingualCLIP",
     "metaclip_2": "MetaClip2Model",
     "siglip": "SiglipModel",
 }
@@ -154,7 +156,7 @@ def read_width(checkpoint: Checkpoint, name: str, default: int) -> int:
         CheckpointError: It is no number.
     """
     width = checkpoint.config.get(name, default)
-    if type(width) is not int or not 0 < width < _LARGEST:
+    if type(width) is not int or not 0 < width < LARGEST:
         raise CheckpointError(
             f"{checkpoint.config_path} has {name} = {short(width)}, not an int such as {default}"
         )
@@ -181,9 +183,7 @@ def _section(config: Section, name: str, defaults: Section, where: str) -> Secti
                     "end token"
                 )
             value = section[key] = value[0]
-        if type(value) is not type(default) or (
-            type(value) is not str and not 0 < value < _LARGEST
-        ):
+        if type(value) is not type(default) or (type(value) is not str and not 0 < value < LARGEST):
             raise CheckpointError(
                 f"{where} has {name}.{key} = {short(value)}, not a {type(default).__name__} such "
                 "as "

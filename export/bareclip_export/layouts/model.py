@@ -6,7 +6,12 @@ import tokenizers
 
 from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
 
-from ..towers.weights import ModifiedResNetWeights, TextTransformerWeights, VisionTransformerWeights
+from ..towers.weights import (
+    BertWeights,
+    ModifiedResNetWeights,
+    TextTransformerWeights,
+    VisionTransformerWeights,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Vision:
 class Text:
     """A text tower, likewise."""
 
-    weights: TextTransformerWeights
+    weights: TextTransformerWeights | BertWeights
     tokenizer: tokenizers.Tokenizer
     recipe: TextRecipe
 

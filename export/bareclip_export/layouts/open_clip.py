@@ -2,7 +2,7 @@
 
 import tokenizers
 
-from bareclip.bundle import Scoring, TextRecipe
+from bareclip.bundle import CleanUp, Scoring, TextRecipe
 from bareclip.errors import short
 
 from ..checkpoint import Checkpoint
@@ -15,7 +15,7 @@ from ..towers.weights import (
     TextTransformerWeights,
     VisionTransformerWeights,
 )
-from . import open_clip_resnet, open_clip_siglip
+from . import open_clip_bert, open_clip_resnet, open_clip_siglip, open_clip_vit
 from .huggingface import ACTIVATIONS
 from .model import Model, Text, Vision
 from .named import linear, norm, packed
@@ -38,14 +38,19 @@ def read(checkpoint: Checkpoint) -> Model:
     """
     config, tensors = read_config(checkpoint), checkpoint.tensors
     image = read_image_recipe(checkpoint, config)
-    prefix = "text." if "text.token_embedding.weight" in tensors else ""
-    tokenizer, recipe = _tokenizer(checkpoint, config)
+    bert = config.text["hf_model_name"] is not None
+    tokens = None if bert else _tokenizer(checkpoint, config)
+    vision = Vision(_vision(tensors, config), image)
+    if tokens is None:
+        text = open_clip_bert.read(checkpoint, config, _clean_up(config))
+    else:
+        text = Text(_text(tensors, config), *tokens)
     return Model(
         architecture=f"open_clip {_kind(config)}",
         embedding_dim=config.embedding_dim,
         scoring=_scoring(tensors),
-        vision=Vision(_vision(tensors, config), image),
-        text=Text(_text(tensors, config, prefix), tokenizer, recipe),
+        vision=vision,
+        text=text,
     )
 
 
@@ -95,12 +100,9 @@ def _scoring(tensors: TensorStore) -> Scoring:
     return Scoring("softmax", scale, 0.0)
 
 
-def _tokenizer(
-    checkpoint: Checkpoint, config: OpenClipConfig
-) -> tuple[tokenizers.Tokenizer, TextRecipe]:
-    text, pooling = config.text, text_pooling(config)
-    given = text["tokenizer_kwargs"] or {}
-    own = text["hf_tokenizer_name"] is not None
+def _clean_up(config: OpenClipConfig) -> tuple[CleanUp, ...]:
+    given = config.text["tokenizer_kwargs"] or {}
+    own = config.text["hf_tokenizer_name"] is not None
     known = isinstance(given, dict) and not set(given) - {"clean"}
     name = str(given.get("clean", "whitespace" if own else "lower")) if known else ""
     if name not in CLEAN_UPS:
@@ -108,6 +110,14 @@ def _tokenizer(
             f"{config.where} has the unknown tokenizer_kwargs {short(given)}; known "
             f"is clean, of {', '.join(CLEAN_UPS)}"
         )
+    return CLEAN_UPS[name]
+
+
+def _tokenizer(
+    checkpoint: Checkpoint, config: OpenClipConfig
+) -> tuple[tokenizers.Tokenizer, TextRecipe]:
+    text, pooling, clean_up = config.text, text_pooling(config), _clean_up(config)
+    own = text["hf_tokenizer_name"] is not None
     sizes = text["context_length"], text["vocab_size"]
     if not own:
         if pooling != "highest" or text["no_causal_mask"]:
@@ -116,7 +126,7 @@ def _tokenizer(
                 "and "
                 f"no_causal_mask {text['no_causal_mask']}, a combination we do not author"
             )
-        return read_openai_tokenizer(checkpoint, *sizes, CLEAN_UPS[name])
+        return read_openai_tokenizer(checkpoint, *sizes, clean_up)
     tokenizer_class(checkpoint)
     if not any((checkpoint.folder / n).is_file() for n in ("tokenizer.json", "spiece.model")):
         raise CheckpointError(
@@ -124,7 +134,7 @@ def _tokenizer(
             f"{short(text['hf_tokenizer_name'])[1:-1]}"
         )
     fixed = bool(text["no_causal_mask"]) or pooling == "last"
-    tokenizer, recipe = read_own_tokenizer(checkpoint, *sizes, CLEAN_UPS[name], fixed)
+    tokenizer, recipe = read_own_tokenizer(checkpoint, *sizes, clean_up, fixed)
     if type(pooling) is int and recipe.end_id != pooling:
         raise CheckpointError(
             f"{config.where} says texts end with token {pooling}, its tokenizer ends them with "
@@ -143,6 +153,8 @@ def _vision(
     tensors: TensorStore, config: OpenClipConfig
 ) -> VisionTransformerWeights | ModifiedResNetWeights:
     section = config.vision
+    if section["timm_model_name"] in open_clip_vit.TRUNKS:
+        return open_clip_vit.read(tensors, config)
     if section["timm_model_name"] is not None:
         return open_clip_siglip.read(tensors, config)
     if isinstance(section["layers"], list):
@@ -174,7 +186,8 @@ def _vision(
     )
 
 
-def _text(tensors: TensorStore, config: OpenClipConfig, prefix: str) -> TextTransformerWeights:
+def _text(tensors: TensorStore, config: OpenClipConfig) -> TextTransformerWeights:
+    prefix = "text." if "text.token_embedding.weight" in tensors else ""
     section = config.text
     width, out = section["width"], config.embedding_dim
     projection = bias = None

@@ -60,17 +60,19 @@ _TEXT: Section = {
     "proj_type": "linear",
     "act_kwargs": None,
     "norm_kwargs": None,
+    "hf_model_name": None,
+    "hf_proj_type": "mlp",
+    "hf_pooler_type": "mean_pooler",
 }
 _TEXT_REFUSED: Section = {
     "tokenizer_mode": None,
     "embed_cls": False,
-    "hf_model_name": None,
 } | {k: v for k, v in _VISION_REFUSED.items() if k != "attentional_pool"}
 # These only matter in training, or to other outputs.
 _INERT = {
     "patch_dropout", "output_tokens", "pos_embed_type", "attn_pooler_queries", "attn_pooler_heads",
     "timm_model_pretrained", "timm_proj_bias", "timm_drop", "timm_drop_path",
-     "pad_id", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type",
+     "pad_id", "hf_model_pretrained",
 }  # fmt: skip
 
 _RESIZES: dict[str, Literal["shortest", "squash"]] = {"shortest": "shortest", "squash": "squash"}

@@ -16,7 +16,7 @@ from .named import linear, norm, packed
 from .open_clip_config import OpenClipConfig
 
 # timm 1.0, vision_transformer.py.
-_EPSILON = 1e-6
+EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,16 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> VisionTransformerWeigh
         positions=tensors.get(f"{name}.pos_embed", (1, patches, width)).first(),
         pre_norm=None,
         blocks=tuple(
-            _block(tensors, f"{name}.blocks.{index}", sizes) for index in range(sizes.layers)
+            block(tensors, f"{name}.blocks.{index}", sizes) for index in range(sizes.layers)
         ),
-        post_norm=norm(tensors, f"{name}.norm", width, _EPSILON),
+        post_norm=norm(tensors, f"{name}.norm", width, EPSILON),
         pooling=_pooling(tensors, f"{name}.attn_pool", sizes),
         projection=None,
     )
 
 
-def _block(tensors: TensorStore, name: str, sizes: Trunk) -> BlockWeights:
+def block(tensors: TensorStore, name: str, sizes: Trunk) -> BlockWeights:
+    """A block of timm's, whose queries, keys and values are kept as one."""
     width, wide = sizes.width, int(sizes.width * sizes.mlp_ratio)
     query, key, value = packed(
         tensors, f"{name}.attn.qkv.weight", f"{name}.attn.qkv.bias", width, 3
@@ -103,12 +104,12 @@ def _block(tensors: TensorStore, name: str, sizes: Trunk) -> BlockWeights:
     return BlockWeights(
         heads=sizes.heads,
         activation=sizes.activation,
-        attention_norm=norm(tensors, f"{name}.norm1", width, _EPSILON),
+        attention_norm=norm(tensors, f"{name}.norm1", width, EPSILON),
         query=query,
         key=key,
         value=value,
         out=linear(tensors, f"{name}.attn.proj", width, width),
-        mlp_norm=norm(tensors, f"{name}.norm2", width, _EPSILON),
+        mlp_norm=norm(tensors, f"{name}.norm2", width, EPSILON),
         expand=linear(tensors, f"{name}.mlp.fc1", wide, width),
         contract=linear(tensors, f"{name}.mlp.fc2", width, wide),
     )
@@ -125,7 +126,7 @@ def _pooling(tensors: TensorStore, name: str, sizes: Trunk) -> AttentionPoolingW
         key=key,
         value=value,
         out=linear(tensors, f"{name}.proj", width, width),
-        norm=norm(tensors, f"{name}.norm", width, _EPSILON),
+        norm=norm(tensors, f"{name}.norm", width, EPSILON),
         expand=linear(tensors, f"{name}.mlp.fc1", wide, width),
         contract=linear(tensors, f"{name}.mlp.fc2", width, wide),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
+from . import bert_texts
 from .numerics import (
     ACTIVATIONS,
     OPENAI_MEAN,
@@ -65,7 +66,9 @@ def forwards(checkpoint: Checkpoint) -> dict[str, Forward]:
         tower = _Tower.read(_section(config, "vision_config"), siglip, "vision")
         pixels = _pixels(checkpoint, siglip)
         found["vision"] = partial(_siglip_pixels if siglip else _clip_pixels, w, tower, pixels)
-    if "text_model.embeddings.token_embedding.weight" in w:
+    if (texts := bert_texts.forward(checkpoint, w)) is not None:
+        found["text"] = texts
+    elif "text_model.embeddings.token_embedding.weight" in w:
         siglip, section = "text_model.head.weight" in w, _section(config, "text_config")
         tower = _Tower.read(section, siglip, "text")
         if siglip:

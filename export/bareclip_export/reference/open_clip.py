@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
+from . import bert
 from .numerics import (
     ACTIVATIONS,
     OPENAI_MEAN,
@@ -27,7 +28,7 @@ from .numerics import (
     unit,
 )
 from .resnet import resnet
-from .timm import siglip_trunk
+from .timm import siglip_trunk, vit
 
 Section = dict[str, Any]
 
@@ -43,10 +44,35 @@ def forwards(checkpoint: Checkpoint) -> dict[str, Forward]:
     )
     quick = model.get("quick_gelu", False)
     vision, text = model["vision_cfg"], model["text_cfg"]
+    texts: Forward = partial(_text, w, text, _activation(text, quick))
+    if "hf_model_name" in text:
+        texts = _bert(checkpoint, w, text)
     return {
         "vision": partial(_vision, w, vision, _activation(vision, quick), pixels),
-        "text": partial(_text, w, text, _activation(text, quick)),
+        "text": texts,
     }
+
+
+def _bert(checkpoint: Checkpoint, w: Weights, section: Section) -> Forward:
+    """hf_model.py: padding is whatever has its id, within a text too."""
+    name = "text.transformer."
+    beside = checkpoint.json("config.json") or {}
+    if "bert" in str(beside.get("model_type")):
+        encoder = bert.given(name, beside, masks_within=True)
+    else:
+        encoder = bert.named(name, section["hf_model_name"].lower(), masks_within=True)
+    kind = section.get("hf_pooler_type", "mean_pooler")
+
+    def pool(x: Array, seen: Array) -> Array:
+        vector = bert.mean(x, seen) if kind == "mean_pooler" else bert.first(x, seen)
+        if kind == "cls_pooler":
+            vector = np.tanh(w.linear(vector, f"{name}pooler.dense"))
+        if "text.proj.0.weight" in w:
+            hidden = ACTIVATIONS["gelu"](w["text.proj.0.weight"] @ vector)
+            return w["text.proj.2.weight"] @ hidden
+        return w["text.proj.weight"] @ vector if "text.proj.weight" in w else vector
+
+    return partial(bert.texts, w, encoder, pool)
 
 
 def _activation(section: Section, quick: bool) -> Callable[[Array], Array]:
@@ -70,7 +96,8 @@ def _vision(
 ) -> Array:
     values, head_width = given.normalised(pixels), section.get("head_width", 64)
     if name := section.get("timm_model_name"):
-        return unit(siglip_trunk(w, name, values))
+        tower = siglip_trunk if "visual.trunk.attn_pool.latent" in w else vit
+        return unit(tower(w, name, values))
     if isinstance(section.get("layers"), list):
         return unit(resnet(w, section["layers"], head_width, values))
     tokens = patches(values, w["visual.conv1.weight"])

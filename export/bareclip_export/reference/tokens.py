@@ -5,6 +5,7 @@ vocab.json and merges.txt are read here once more. Slow, and only for short text
 """
 
 import html
+import json
 import re
 import string
 import unicodedata
@@ -18,6 +19,7 @@ import tokenizers
 
 from ..checkpoint import Checkpoint
 from .sentencepiece import Unigram
+from .wordpiece import word_pieces
 
 Tokens = Callable[[str], list[int]]
 
@@ -37,12 +39,19 @@ def read_tokens(checkpoint: Checkpoint) -> Tokens:
             return _siglip(folder / "spiece.model", config)
         inner = _from_file(folder, config, kind)
         return lambda given: inner(_canonical(given.lower()))
-    if (folder / "tokenizer.json").is_file():
+    if (folder / "tokenizer.json").is_file() or (folder / "vocab.txt").is_file():
         return _from_file(folder, config, kind)
     return partial(_clip, *_vocabulary(checkpoint))
 
 
 def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
+    if not (folder / "tokenizer.json").is_file():
+        lines = (folder / "vocab.txt").read_text("utf-8").split("\n")
+        return word_pieces({line: number for number, line in enumerate(lines)}, config)
+    if kind in ("", "BertTokenizer", "DistilBertTokenizer"):
+        whole = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+        if (whole["normalizer"] or {}).get("type") == "BertNormalizer":
+            return word_pieces(whole["model"]["vocab"], config)
     file = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     file.no_padding()
     file.no_truncation()

@@ -169,3 +169,47 @@ class TextTransformerWeights:
     post_norm: NormWeights
     projection: Tensor | None
     projection_bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class ProjectionWeights:
+    """A linear layer behind a pooled text: weight (out, in), bias (out,) or None.
+
+    Attributes:
+        activation: Of its result; None for none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    activation: Literal["gelu", "tanh"] | None = None
+
+
+@dataclass(frozen=True)
+class BertWeights:
+    """A text tower like BERT's: two-way attention, each block normalised after its sums.
+
+    Attributes:
+        tokens: (vocabulary, width).
+        positions: (rows, width), the first token's first; or, where they are ``counted``, that of
+            padding first.
+        types: (kinds of segments, width), of which texts are all the first; None for none.
+        norm: Of what enters the blocks.
+        blocks: Their normalisations come after attention and MLP have been added.
+        pad_id: Fills a text up.
+        counted: Whether positions count tokens other than padding, as RoBERTa's do.
+        hides_all_padding: Whether attention misses padding that stands within a text too, where
+            somebody wrote its name, and not only what fills the text up.
+        pooling: What leaves the blocks: the first token, or the average of all that attention sees.
+        projections: One after another, of what was pooled.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    types: Tensor | None
+    norm: NormWeights
+    blocks: tuple[BlockWeights, ...]
+    pad_id: int
+    counted: bool
+    hides_all_padding: bool
+    pooling: Literal["first", "mean"]
+    projections: tuple[ProjectionWeights, ...]
