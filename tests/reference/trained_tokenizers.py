@@ -149,9 +149,9 @@ def train_pieces(folder: Path, texts: Iterable[str], size: int, context: int) ->
 
 
 def train_word_pieces(
-    folder: Path, texts: Iterable[str], size: int, *, lower: bool, whole: bool = False
+    folder: Path, texts: Iterable[str], size: int, *, lower: bool, kind: str = "Bert"
 ) -> int:
-    """BERT's: a vocab.txt, or with ``whole`` the tokenizer.json that transformers makes of it.
+    """BERT's: a vocab.txt; DistilBERT's: the tokenizer.json that transformers makes of one.
 
     Returns:
         How many tokens it has.
@@ -167,10 +167,10 @@ def train_word_pieces(
     learner.train_from_iterator(texts, trainer)
     vocab = sorted(learner.get_vocab().items(), key=lambda pair: pair[1])
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in vocab), "utf-8")
-    config = {"do_lower_case": lower, "tokenizer_class": "BertTokenizer"}
+    config = {"do_lower_case": lower, "tokenizer_class": f"{kind}Tokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    if whole:
-        transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
+    if kind == "DistilBert":
+        transformers.DistilBertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
         (folder / "vocab.txt").unlink()
     return len(vocab)
 

@@ -140,7 +140,8 @@ def _licence(bundle: Bundle) -> str:
             f"The checkpoint, {where}, states no licence, and without one nobody may use or pass "
             "on its weights: ask whoever published it."
         )
-    if licence.lower() in _FREE:
+    # Of two bundles that were paired, both.
+    if _FREE.issuperset(licence.lower().split(" and ")):
         return f"The weights keep the licence of {where}: {_plain(licence)}."
     return (
         f"**Restricted.** The weights keep the licence of {where}: {_plain(licence)}. It limits "

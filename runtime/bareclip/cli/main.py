@@ -28,6 +28,7 @@ from .index import index, index_export, index_import, index_status
 from .info import info
 from .models import models
 from .output import Notes, complain, note
+from .pair import pair
 from .push import push
 from .search import search
 from .serve import serve
@@ -83,7 +84,7 @@ def commands(ctx: click.Context, verbose: bool) -> None:
 
 for _command in (
     bench, cache, classify, demo, embed, evaluate, index, index_export, index_import,
-    index_status, info, models, push, search, serve, shards, similarity, verify,
+    index_status, info, models, pair, push, search, serve, shards, similarity, verify,
 ):  # fmt: skip
     commands.add_command(_command)
 
