@@ -37,11 +37,10 @@ Pool = Callable[[Array, Array], Array]
 
 def texts(w: Weights, encoder: Encoder, pool: Pool, ids: NDArray[np.int64]) -> Array:
     """(N, T) ids -> (N, D) unit rows; ``pool`` takes (T, W) and the (T,) tokens that are seen."""
-    rows = []
-    for row in ids:
-        length = int(np.flatnonzero(row != encoder.pad)[-1]) + 1
-        rows.append(pool(*_encode(w, encoder, row[:length])))
-    return unit(np.stack(rows))
+    rows = [row[: int(np.flatnonzero(row != encoder.pad)[-1]) + 1] for row in ids]
+    hidden = [(row == encoder.pad) & encoder.masks_within for row in rows]
+    states = _encode(w, encoder, rows, [np.where(one, -np.inf, 0) for one in hidden])
+    return unit(np.stack([pool(x, ~one) for x, one in zip(states, hidden, strict=True)]))
 
 
 def mean(x: Array, seen: Array) -> Array:
@@ -54,31 +53,41 @@ def first(x: Array, seen: Array) -> Array:
     return x[0]
 
 
-def _encode(w: Weights, encoder: Encoder, row: NDArray[np.int64]) -> tuple[Array, Array]:
+def _encode(
+    w: Weights, encoder: Encoder, rows: list[NDArray[np.int64]], masks: list[Array]
+) -> list[Array]:
+    """Each text's (T, W); all that is done token by token is done to all of them at once."""
     place, epsilon = f"{encoder.name}embeddings", encoder.epsilon
-    seen = (row != encoder.pad) if encoder.masks_within else np.ones(len(row), bool)
-    if encoder.first:
-        inside = row != encoder.pad
-        where = np.where(inside, np.cumsum(inside) + encoder.first - 1, encoder.first - 1)
-    else:
-        where = np.arange(len(row))
-    x = w.rows(f"{place}.word_embeddings.weight", row)
-    x = x + w[f"{place}.position_embeddings.weight"][where]
+    cuts = np.cumsum([len(row) for row in rows])[:-1]
+    x = w.rows(f"{place}.word_embeddings.weight", np.concatenate(rows))
+    places = np.concatenate([_places(encoder, row) for row in rows])
+    x = x + w[f"{place}.position_embeddings.weight"][places]
     if f"{place}.token_type_embeddings.weight" in w:
         x = x + w[f"{place}.token_type_embeddings.weight"][0]
-    x = w.norm(x, f"{place}.LayerNorm", epsilon)[None]
-    mask = np.where(seen, 0, -np.inf)[None, None, None]
+    x = w.norm(x, f"{place}.LayerNorm", epsilon)
     distil = f"{encoder.name}transformer.layer.0.ffn.lin1.weight" in w
     names = _DISTILBERT if distil else _BERT
     index = 0
     while f"{(layer := f'{encoder.name}{names[0]}.{index}.')}{names[1]}.weight" in w:
         query, key, value, out, after, expand, contract, last = (layer + n for n in names[1:])
-        q, k, v = (w.linear(x, part) for part in (query, key, value))
-        x = w.norm(x + w.linear(attention(q, k, v, encoder.heads, mask), out), after, epsilon)
+        parts = [np.split(w.linear(x, part), cuts) for part in (query, key, value)]
+        mixed = [
+            attention(q[None], k[None], v[None], encoder.heads, mask)[0]
+            for q, k, v, mask in zip(*parts, masks, strict=True)
+        ]
+        x = w.norm(x + w.linear(np.concatenate(mixed), out), after, epsilon)
         hidden = ACTIVATIONS[encoder.activation](w.linear(x, expand))
         x = w.norm(x + w.linear(hidden, contract), last, epsilon)
         index += 1
-    return x[0], seen
+    return np.split(x, cuts)
+
+
+def _places(encoder: Encoder, row: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of a text's tokens; RoBERTa's count no padding, which has its own."""
+    if not encoder.first:
+        return np.arange(len(row))
+    inside = row != encoder.pad
+    return np.where(inside, np.cumsum(inside), 0) + encoder.first - 1
 
 
 _BERT = (

@@ -102,7 +102,9 @@ def _quick_gelu(x: Array) -> Array:
     return x * gate
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+def _erf(x: Array) -> Array:
+    # Twice as fast as numpy.vectorize.
+    return np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size).reshape(x.shape)
 
 
 def _gelu(x: Array) -> Array:
