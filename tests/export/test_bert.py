@@ -11,11 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 import bareclip
 from bareclip.bundle import Bundle
+from bareclip.measure.fidelity import LARGEST_BATCH_DIFFERENCE
 from bareclip_export.errors import CheckpointError, ParityError
 from bareclip_export.export import export
 from bareclip_export.layouts import bert as layout
 from bareclip_export.layouts import open_clip_vit
 from bareclip_export.layouts.open_clip_siglip import Trunk
+from bareclip_export.precisions.data import Data
+from bareclip_export.precisions.quantize import quantize
 from tests.seeded import bert
 
 TEXTS = ["a photo of the cat", "", "two dogs - 猫", "고양이 é", "the red cat. " * 30, "İX ÉÀ"]
@@ -72,6 +75,24 @@ def test_sentence_transformers_texts(tmp_path: Path, model: str, pooling: str) -
     assert clip.bundle.towers == ("text",)
     assert clip.bundle.embedding_dim == 20
     assert clip.bundle.text_recipe().context_length == 18
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("model", ["distilbert", "xlm-roberta"])
+def test_precisions_of_texts_alone(tmp_path: Path, model: str, precision: str) -> None:
+    folder = bert.write_sentence_bert(tmp_path / "checkpoint", model)
+    captions = [f"{word} cat on the red circle" for word in "abcdefghijklmnop"]
+    made = quantize(
+        export(str(folder), tmp_path / "bundle"), precision, Data([], captions), force=True
+    )
+    report = made.fidelity[precision].towers["text"]
+    # Small random towers are coarser than trained ones of full size.
+    assert report.mean_cosine > {"int8": 0.98, "int4": 0.85}[precision]
+    assert report.batch_difference <= LARGEST_BATCH_DIFFERENCE
+    clip = bareclip.load(tmp_path / "bundle", precision=precision)
+    together = clip.embed_texts(TEXTS)
+    for text, row in zip(TEXTS, together, strict=True):
+        np.testing.assert_allclose(clip.embed_texts([text])[0], row, atol=1e-6)
 
 
 def test_sentence_transformers_layers_with_bias_and_tanh(tmp_path: Path) -> None:
