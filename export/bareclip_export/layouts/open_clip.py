@@ -153,7 +153,7 @@ def _vision(
     tensors: TensorStore, config: OpenClipConfig
 ) -> VisionTransformerWeights | ModifiedResNetWeights:
     section = config.vision
-    if section["timm_model_name"] in open_clip_vit.TRUNKS:
+    if str(section["timm_model_name"]) in open_clip_vit.TRUNKS:
         return open_clip_vit.read(tensors, config)
     if section["timm_model_name"] is not None:
         return open_clip_siglip.read(tensors, config)
