@@ -3,15 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from onnxscript.nn import Module
+
 from bareclip.bundle import ImageRecipe
 
 from .checkpoint import Checkpoint
 from .graph import ids_input, pixels_input, write_graph
 from .layouts import read_model
-from .layouts.model import Model
+from .layouts.model import Model, VisionWeights
 from .reference import read_forwards, read_tokens
 from .route import Conversion, Text
 from .towers.bert import Bert
+from .towers.convnext import ConvNeXt
+from .towers.convolutional_weights import ConvNeXtWeights
 from .towers.modified_resnet import ModifiedResNet
 from .towers.text_transformer import TextTransformer
 from .towers.vision_transformer import VisionTransformer
@@ -19,7 +23,6 @@ from .towers.weights import (
     BertWeights,
     ModifiedResNetWeights,
     TextTransformerWeights,
-    VisionTransformerWeights,
 )
 
 
@@ -60,11 +63,11 @@ def _writers(model: Model) -> dict[str, Callable[[Path], None]]:
     return writers
 
 
-def _vision(
-    tower: VisionTransformerWeights | ModifiedResNetWeights, recipe: ImageRecipe
-) -> VisionTransformer | ModifiedResNet:
+def _vision(tower: VisionWeights, recipe: ImageRecipe) -> Module:
     if isinstance(tower, ModifiedResNetWeights):
         return ModifiedResNet(tower, recipe)
+    if isinstance(tower, ConvNeXtWeights):
+        return ConvNeXt(tower, recipe)
     return VisionTransformer(tower, recipe)
 
 

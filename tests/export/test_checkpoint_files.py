@@ -127,7 +127,10 @@ def test_the_command_takes_one(folder: Path) -> None:
         ("Squashed", r"for this Squashed is unknown: .* Give --model Squashed__webli if it"),
         ("ViT-B-16-SigLIP", r"Give --model ViT-B-16-SigLIP__webli if it descends from those"),
         ("coca_ViT-B-32", r"OpenCLIP's coca_ViT-B-32 describes a CoCa"),
-        ("convnext_base_w", r"has the timm model 'convnext_base'; we author vit_base_patch32"),
+        (
+            "EVA02-B-16",
+            r"has the timm model .eva02_base_patch16_clip_224.; we author convnext_tiny",
+        ),
         ("RN50", r"is missing in .*epoch_5\.pt; the weights do not fit OpenCLIP's RN50: give"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Checkpoints with seeded random weights in OpenCLIP's layout: ViTs, ResNets and SigLIP.
+"""Checkpoints with seeded random weights in OpenCLIP's layout: ViTs, ResNets, SigLIP, ConvNeXts.
 
 As tests/seeded/clip.py, which makes Hugging Face's.
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from . import convolutional
 from .clip import make_tokenizer, write_json
 from .siglip import make_unigram_tokenizer
 
@@ -75,6 +76,17 @@ CONFIGS: dict[str, Config] = {
         | {"image_size": 32, "timm_model_name": "vit_base_patch8_siglip_32"},
         "text_cfg": _TEXT | _SIGLIP_TEXT | {"context_length": 16},
     },
+    "tiny-convnext": {
+        "embed_dim": 20,
+        "vision_cfg": {"image_size": 64, "timm_model_name": "convnext_seeded", "timm_pool": ""},
+        "text_cfg": _TEXT,
+    },
+    "tiny-convnext-mlp": {
+        "embed_dim": 20,
+        "vision_cfg": {"image_size": 64, "timm_model_name": "convnext_seeded", "timm_pool": "",
+                       "timm_proj": "mlp"},
+        "text_cfg": _TEXT,
+    },
     "ViT-B-32": {
         "embed_dim": 512,
         "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
@@ -95,6 +107,17 @@ CONFIGS: dict[str, Config] = {
         "embed_dim": 640,
         "vision_cfg": {"image_size": 288, "layers": [4, 6, 10, 6], "width": 80, "patch_size": None},
         "text_cfg": _CLIP_TEXT | {"width": 640, "heads": 10},
+    },
+    "convnext_base_w": {
+        "embed_dim": 640,
+        "vision_cfg": {"timm_model_name": "convnext_base", "timm_pool": "", "image_size": 256},
+        "text_cfg": _CLIP_TEXT | {"width": 640, "heads": 10},
+    },
+    "convnext_large_d_320": {
+        "embed_dim": 768,
+        "vision_cfg": {"timm_model_name": "convnext_large", "timm_pool": "", "timm_proj": "mlp",
+                       "image_size": 320},
+        "text_cfg": _CLIP_TEXT | {"width": 768, "heads": 12, "layers": 16},
     },
     "ViT-B-16-SigLIP": {
         "embed_dim": 768,
@@ -162,7 +185,9 @@ def shapes(config: Config) -> Shapes:
     if "init_logit_bias" in config:
         found["logit_bias"] = ()
     vision = config["vision_cfg"]
-    if vision.get("timm_proj") == "linear":
+    if convolutional.add_trunk(found, config["embed_dim"], vision):
+        pass
+    elif vision.get("timm_proj") == "linear":
         _add_plain_trunk(found, config["embed_dim"], vision)
     elif "timm_model_name" in vision:
         _add_trunk(found, config["embed_dim"], vision)
@@ -301,6 +326,8 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
     normal = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape)
     if name.endswith("running_var"):
         values = 0.5 + np.abs(normal)
+    elif name.endswith("gamma"):
+        values = 0.3 * normal
     elif len(shape) == 1 and name.endswith("weight"):
         values = 1 + 0.2 * normal
     elif len(shape) == 1:

@@ -6,6 +6,7 @@ import tokenizers
 
 from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
 
+from ..towers.convolutional_weights import ConvNeXtWeights
 from ..towers.weights import (
     BertWeights,
     ModifiedResNetWeights,
@@ -13,12 +14,14 @@ from ..towers.weights import (
     VisionTransformerWeights,
 )
 
+VisionWeights = VisionTransformerWeights | ModifiedResNetWeights | ConvNeXtWeights
+
 
 @dataclass(frozen=True)
 class Vision:
     """A vision tower, read: weights still on disk, shapes checked."""
 
-    weights: VisionTransformerWeights | ModifiedResNetWeights
+    weights: VisionWeights
     recipe: ImageRecipe
 
 

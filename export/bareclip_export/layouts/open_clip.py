@@ -11,13 +11,12 @@ from ..tensors import TensorStore
 from ..text_recipe import read_openai_tokenizer, read_own_tokenizer, tokenizer_class
 from ..towers.weights import (
     BlockWeights,
-    ModifiedResNetWeights,
     TextTransformerWeights,
     VisionTransformerWeights,
 )
-from . import open_clip_bert, open_clip_resnet, open_clip_siglip, open_clip_vit
+from . import open_clip_bert, open_clip_resnet, open_clip_timm
 from .huggingface import ACTIVATIONS
-from .model import Model, Text, Vision
+from .model import Model, Text, Vision, VisionWeights
 from .named import linear, norm, packed
 from .open_clip_config import (
     CLEAN_UPS,
@@ -149,14 +148,12 @@ def _tokenizer(
     return tokenizer, recipe
 
 
-def _vision(
-    tensors: TensorStore, config: OpenClipConfig
-) -> VisionTransformerWeights | ModifiedResNetWeights:
+def _vision(tensors: TensorStore, config: OpenClipConfig) -> VisionWeights:
     section = config.vision
     if str(section["timm_model_name"]) in open_clip_vit.TRUNKS:
         return open_clip_vit.read(tensors, config)
     if section["timm_model_name"] is not None:
-        return open_clip_siglip.read(tensors, config)
+        return open_clip_timm.read(tensors, config)
     if isinstance(section["layers"], list):
         return open_clip_resnet.read(tensors, config)
     width, patch, size = section["width"], section["patch_size"], config.image_size

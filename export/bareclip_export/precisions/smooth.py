@@ -38,6 +38,9 @@ def smooth(
         several = [product for product in fed if product is not None]
         if not several or len(several) < len(fed):
             continue
+        # A product may also join what was normalised in several places.
+        if any(product.shape[0] != array_of(norm.inputs[1]).size for product in several):
+            continue
         factor = _factor(several, observed)
         for place, value in enumerate(norm.inputs[1:], start=1):
             scaled = surgeon.constant(f"{given(value).name}.smooth", array_of(value) / factor)

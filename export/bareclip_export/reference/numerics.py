@@ -87,6 +87,27 @@ def patches(values: Array, kernel: Array) -> Array:
     return tokens.reshape(len(values), grid * grid, -1)
 
 
+def convolved(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """(N, H, W, in) and (out, in per group, side, side): a convolution padded by half its side.
+
+    Either all channels are one group, or each is its own, of which ``out / in`` come.
+    """
+    out, grouped, side, _ = kernel.shape
+    margin, into = side // 2, x.shape[3]
+    padded = np.pad(x, [(0, 0), (margin, margin), (margin, margin), (0, 0)])
+    height, width = (-(-length // stride) for length in x.shape[1:3])
+    found = np.zeros((len(x), height, width, out))
+    for row in range(side):
+        for column in range(side):
+            part = padded[:, row:, column:][:, ::stride, ::stride][:, :height, :width]
+            tap = kernel[:, :, row, column]
+            if grouped == 1 and into > 1:
+                found += np.repeat(part, out // into, axis=3) * tap[:, 0]
+            else:
+                found += product(part, tap.T)
+    return found
+
+
 def causal_mask(length: int) -> Array:
     return np.triu(np.full((length, length), -np.inf), k=1)
 

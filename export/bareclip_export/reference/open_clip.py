@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
 from . import bert
+from .convnext import convnext
 from .numerics import (
     ACTIVATIONS,
     OPENAI_MEAN,
@@ -97,6 +98,8 @@ def _vision(
     values, head_width = given.normalised(pixels), section.get("head_width", 64)
     if name := section.get("timm_model_name"):
         tower = siglip_trunk if "visual.trunk.attn_pool.latent" in w else vit
+        if name.startswith("convnext"):
+            tower = convnext
         return unit(tower(w, name, values))
     if isinstance(section.get("layers"), list):
         return unit(resnet(w, section["layers"], head_width, values))

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from onnxscript.nn import Module, Parameter
 
 from ..tensors import Tensor
-from .weights import Activation, AttentionPoolingWeights, BlockWeights, LinearWeights, NormWeights
+from .weights import (
+    Activation,
+    AttentionPoolingWeights,
+    BlockWeights,
+    LinearWeights,
+    MlpWeights,
+    NormWeights,
+)
 
 Op = Any  # onnxscript's OpBuilder: every ONNX operator is an attribute of it
 Value = ir.Value
@@ -108,9 +115,9 @@ class Norm(Module):
 
 
 class Mlp(Module):
-    """Expand, activate, contract: (N, T, W) -> (N, T, W)."""
+    """Expand, activate, contract: (.., W) -> (.., W)."""
 
-    def __init__(self, block: BlockWeights | AttentionPoolingWeights) -> None:
+    def __init__(self, block: BlockWeights | AttentionPoolingWeights | MlpWeights) -> None:
         super().__init__()
         hidden, self._width = block.expand.weight.shape
         spare = spare_units(hidden)

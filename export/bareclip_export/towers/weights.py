@@ -29,6 +29,15 @@ class NormWeights:
 
 
 @dataclass(frozen=True)
+class MlpWeights:
+    """Expand, activate, contract."""
+
+    activation: Activation
+    expand: LinearWeights
+    contract: LinearWeights
+
+
+@dataclass(frozen=True)
 class BlockWeights:
     """A pre-norm transformer block."""
 
