@@ -15,8 +15,14 @@ from .reference import read_forwards, read_tokens
 from .route import Conversion, Text
 from .towers.bert import Bert
 from .towers.convnext import ConvNeXt
-from .towers.convolutional_weights import ConvNeXtWeights
+from .towers.convolutional_weights import (
+    ConvNeXtWeights,
+    FastViTWeights,
+    StemmedTransformerWeights,
+)
+from .towers.fastvit import FastViT
 from .towers.modified_resnet import ModifiedResNet
+from .towers.stemmed_transformer import StemmedTransformer
 from .towers.text_transformer import TextTransformer
 from .towers.vision_transformer import VisionTransformer
 from .towers.weights import (
@@ -68,6 +74,10 @@ def _vision(tower: VisionWeights, recipe: ImageRecipe) -> Module:
         return ModifiedResNet(tower, recipe)
     if isinstance(tower, ConvNeXtWeights):
         return ConvNeXt(tower, recipe)
+    if isinstance(tower, FastViTWeights):
+        return FastViT(tower, recipe)
+    if isinstance(tower, StemmedTransformerWeights):
+        return StemmedTransformer(tower, recipe)
     return VisionTransformer(tower, recipe)
 
 

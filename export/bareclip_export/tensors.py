@@ -1,5 +1,6 @@
 """Tensors that stay on disk until they are asked for."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ class Tensor:
     def first(self) -> "Tensor":
         """The first of its rows, without that axis."""
         return Tensor(self.shape[1:], lambda: self.read()[0])
+
+    def flattened(self) -> "Tensor":
+        """Its numbers in one row."""
+        return Tensor((math.prod(self.shape),), lambda: self.read().reshape(-1))
 
     def float32(self) -> NDArray[np.float32]:
         return self.read().astype(np.float32)

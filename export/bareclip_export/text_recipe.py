@@ -72,7 +72,11 @@ def read_tokenizer(
 
 
 def read_openai_tokenizer(
-    checkpoint: Checkpoint, context_length: int, vocabulary: int, clean_up: Sequence[CleanUp]
+    checkpoint: Checkpoint,
+    context_length: int,
+    vocabulary: int,
+    clean_up: Sequence[CleanUp],
+    fixed_length: bool,
 ) -> tuple[tokenizers.Tokenizer, TextRecipe]:
     """CLIP's tokenizer in OpenAI's form, which OpenCLIP has inside its own package.
 
@@ -84,6 +88,7 @@ def read_openai_tokenizer(
         context_length: Most tokens a text.
         vocabulary: Rows of the token table.
         clean_up: Steps before it.
+        fixed_length: Whether the tower also looks at what pads a text.
 
     Raises:
         CheckpointError: No tokenizer, or not CLIP's, or damaged, or it does not belong to a
@@ -96,8 +101,9 @@ def read_openai_tokenizer(
             f"the end token {end} of the tokenizer in {checkpoint.folder} is not its highest id, "
             "which the model pools: it is not CLIP's"
         )
-    recipe = TextRecipe(context_length, end, end, fixed_length=False, clean_up=tuple(clean_up))
-    return tokenizer, recipe
+    # open_clip fills up with 0, which is a token like others (tokenizer.py, SimpleTokenizer).
+    pad = 0 if fixed_length else end
+    return tokenizer, TextRecipe(context_length, pad, end, fixed_length, tuple(clean_up))
 
 
 def read_own_tokenizer(

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from bareclip_export.export import export
-from bareclip_export.layouts import open_clip_convnext, open_clip_siglip
-from tests.seeded import bert, convolutional, open_clip, siglip
+from bareclip_export.layouts import open_clip_siglip
+from tests.seeded import bert, open_clip, siglip
+from tests.small_trunks import small_trunks
 
 OPEN_CLIP = [name for name in open_clip.CONFIGS if name.startswith("tiny")]
 BERT = ["open_clip xlm-roberta", "open_clip bert", "chinese_clip"]
@@ -36,8 +37,7 @@ def families(
     trunk = open_clip_siglip.Trunk(48, 2, 12, 4.0, "gelu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(open_clip_siglip.TRUNKS, "vit_base_patch8_siglip", trunk)
-        seeded = open_clip_convnext.Trunk(*convolutional.CONVNEXT["convnext_seeded"])
-        patch.setitem(open_clip_convnext.TRUNKS, "convnext_seeded", seeded)
+        small_trunks(patch)
         return {
             name: export(str(path), root / name).folder for name, path in family_checkpoints.items()
         }

@@ -71,7 +71,10 @@ def test_a_resnets_convolutions_are_stored_in_bytes(
         assert np.allclose(127 * scales.ravel(), np.abs(before[name]).max(axis=(1, 2, 3)))
 
 
-@pytest.mark.parametrize("family", ["tiny-resnet", "siglip", "tiny-siglip", "tiny-average"])
+@pytest.mark.parametrize(
+    "family",
+    ["tiny-resnet", "siglip", "tiny-siglip", "tiny-average", "tiny-convnext", "tiny-mobileclip"],
+)
 def test_fp16_graphs_are_written_and_loaded(
     families: dict[str, Path], tmp_path: Path, data: Data, family: str
 ) -> None:

@@ -35,6 +35,7 @@ _SIGLIP_TEXT = {
 }
 # Of timm's plain ViTs by their sizes' names.
 _WIDTHS = {"base": 768, "small": 48}
+_MOBILECLIP_VIT = {"image_size": 64, "timm_pool": "token", "timm_proj": None}
 _SIGLIP_VISION = {"timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"}
 
 # model_cfg by name; vocab_size is the tokenizer's. The full-size ones are open_clip's own.
@@ -86,6 +87,30 @@ CONFIGS: dict[str, Config] = {
         "vision_cfg": {"image_size": 64, "timm_model_name": "convnext_seeded", "timm_pool": "",
                        "timm_proj": "mlp"},
         "text_cfg": _TEXT,
+    },
+    "tiny-mobileclip": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": {"image_size": 64, "timm_model_name": "fastvit_seeded", "timm_proj": None},
+        "text_cfg": _TEXT | {"no_causal_mask": True},
+    },
+    "tiny-mobileclip-newer": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": {"image_size": 128, "timm_model_name": "fastvit_newer", "timm_proj": None},
+        "text_cfg": _TEXT | {"no_causal_mask": True},
+    },
+    "tiny-mobileclip-b": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": _MOBILECLIP_VIT | {"timm_model_name": "vit_base_mci_seeded"},
+        "text_cfg": _TEXT,
+    },
+    "tiny-mobileclip-l": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": _MOBILECLIP_VIT | {"timm_model_name": "vit_large_patch8_clip_seeded"},
+        "text_cfg": _TEXT | {"no_causal_mask": True},
     },
     "ViT-B-32": {
         "embed_dim": 512,
@@ -139,6 +164,12 @@ CONFIGS: dict[str, Config] = {
         | {"act_kwargs": {"approximate": "tanh"}},
     },
 }  # fmt: skip
+
+
+def full_size(config: Config) -> Config:
+    """A model_cfg with the defaults that the makers here want filled in."""
+    text = _CLIP_TEXT | config["text_cfg"]
+    return config | {"vision_cfg": {"image_size": 224} | config["vision_cfg"], "text_cfg": text}
 
 
 def write_checkpoint(
@@ -327,7 +358,8 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
     if name.endswith("running_var"):
         values = 0.5 + np.abs(normal)
     elif name.endswith("gamma"):
-        values = 0.3 * normal
+        # With more, forty blocks that no normalisation follows amplify float32's own error.
+        values = (0.3 if len(shape) == 1 else 0.1) * normal
     elif len(shape) == 1 and name.endswith("weight"):
         values = 1 + 0.2 * normal
     elif len(shape) == 1:

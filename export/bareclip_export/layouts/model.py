@@ -6,7 +6,11 @@ import tokenizers
 
 from bareclip.bundle import ImageRecipe, Scoring, TextRecipe
 
-from ..towers.convolutional_weights import ConvNeXtWeights
+from ..towers.convolutional_weights import (
+    ConvNeXtWeights,
+    FastViTWeights,
+    StemmedTransformerWeights,
+)
 from ..towers.weights import (
     BertWeights,
     ModifiedResNetWeights,
@@ -14,7 +18,13 @@ from ..towers.weights import (
     VisionTransformerWeights,
 )
 
-VisionWeights = VisionTransformerWeights | ModifiedResNetWeights | ConvNeXtWeights
+VisionWeights = (
+    VisionTransformerWeights
+    | ModifiedResNetWeights
+    | ConvNeXtWeights
+    | FastViTWeights
+    | StemmedTransformerWeights
+)
 
 
 @dataclass(frozen=True)

@@ -119,13 +119,12 @@ def _tokenizer(
     own = text["hf_tokenizer_name"] is not None
     sizes = text["context_length"], text["vocab_size"]
     if not own:
-        if pooling != "highest" or text["no_causal_mask"]:
+        if pooling != "highest":
             raise CheckpointError(
-                f"{config.where} has CLIP's tokenizer with pool_type {short(text['pool_type'])} "
-                "and "
-                f"no_causal_mask {text['no_causal_mask']}, a combination we do not author"
+                f"{config.where} has CLIP's tokenizer with pool_type {short(text['pool_type'])}, a "
+                "combination we do not author"
             )
-        return read_openai_tokenizer(checkpoint, *sizes, clean_up)
+        return read_openai_tokenizer(checkpoint, *sizes, clean_up, text["no_causal_mask"])
     tokenizer_class(checkpoint)
     if not any((checkpoint.folder / n).is_file() for n in ("tokenizer.json", "spiece.model")):
         raise CheckpointError(

@@ -43,9 +43,9 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> ModifiedResNetWeights:
     return ModifiedResNetWeights(
         image_size=size,
         stem=(
-            _convolution(tensors, "visual.conv1", "visual.bn1", (half, 3, 3, 3)),
-            _convolution(tensors, "visual.conv2", "visual.bn2", (half, half, 3, 3)),
-            _convolution(tensors, "visual.conv3", "visual.bn3", (width, half, 3, 3)),
+            convolution(tensors, "visual.conv1", "visual.bn1", (half, 3, 3, 3)),
+            convolution(tensors, "visual.conv2", "visual.bn2", (half, half, 3, 3)),
+            convolution(tensors, "visual.conv3", "visual.bn3", (width, half, 3, 3)),
         ),
         blocks=tuple(blocks),
         heads=heads,
@@ -65,23 +65,24 @@ def _bottleneck(
     out = planes * _EXPANSION
     shortcut = None
     if stride > 1 or into != out:
-        shortcut = _convolution(
+        shortcut = convolution(
             tensors, f"{name}.downsample.0", f"{name}.downsample.1", (out, into, 1, 1)
         )
     return BottleneckWeights(
         stride=stride,
         convolutions=(
-            _convolution(tensors, f"{name}.conv1", f"{name}.bn1", (planes, into, 1, 1)),
-            _convolution(tensors, f"{name}.conv2", f"{name}.bn2", (planes, planes, 3, 3)),
-            _convolution(tensors, f"{name}.conv3", f"{name}.bn3", (out, planes, 1, 1)),
+            convolution(tensors, f"{name}.conv1", f"{name}.bn1", (planes, into, 1, 1)),
+            convolution(tensors, f"{name}.conv2", f"{name}.bn2", (planes, planes, 3, 3)),
+            convolution(tensors, f"{name}.conv3", f"{name}.bn3", (out, planes, 1, 1)),
         ),
         shortcut=shortcut,
     )
 
 
-def _convolution(
+def convolution(
     tensors: TensorStore, name: str, norm: str, shape: tuple[int, int, int, int]
 ) -> ConvolutionWeights:
+    """A convolution without bias and the batch normalisation after it, by their names."""
     width = shape[:1]
     return ConvolutionWeights(
         weight=tensors.get(f"{name}.weight", shape),

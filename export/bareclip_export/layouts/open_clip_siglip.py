@@ -21,13 +21,14 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Trunk:
-    """A ViT of timm's with attention pooling."""
+    """A ViT of timm's."""
 
     width: int
     layers: int
     heads: int
     mlp_ratio: float
     activation: Activation
+    epsilon: float = EPSILON
 
 
 # timm 1.0, vision_transformer.py, by the part of a model's name before the image size.
@@ -104,12 +105,12 @@ def block(tensors: TensorStore, name: str, sizes: Trunk) -> BlockWeights:
     return BlockWeights(
         heads=sizes.heads,
         activation=sizes.activation,
-        attention_norm=norm(tensors, f"{name}.norm1", width, EPSILON),
+        attention_norm=norm(tensors, f"{name}.norm1", width, sizes.epsilon),
         query=query,
         key=key,
         value=value,
         out=linear(tensors, f"{name}.attn.proj", width, width),
-        mlp_norm=norm(tensors, f"{name}.norm2", width, EPSILON),
+        mlp_norm=norm(tensors, f"{name}.norm2", width, sizes.epsilon),
         expand=linear(tensors, f"{name}.mlp.fc1", wide, width),
         contract=linear(tensors, f"{name}.mlp.fc2", width, wide),
     )

@@ -1,14 +1,31 @@
 """timm's towers in OpenCLIP's folders: which family a name is of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bareclip.errors import short
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore
-from . import open_clip_convnext, open_clip_siglip, open_clip_vit
+from . import (
+    open_clip_convnext,
+    open_clip_mobileclip,
+    open_clip_mobileclip_vit,
+    open_clip_siglip,
+    open_clip_vit,
+)
 from .model import VisionWeights
 from .open_clip_config import OpenClipConfig
+
+Reader = Callable[[TensorStore, OpenClipConfig], VisionWeights]
+
+# By timm's names; SigLIP's are read by the part of theirs before the image size.
+_READERS: tuple[tuple[Mapping[str, object], Reader], ...] = (
+    (open_clip_convnext.TRUNKS, open_clip_convnext.read),
+    (open_clip_mobileclip.TRUNKS, open_clip_mobileclip.read),
+    (open_clip_mobileclip_vit.STEMMED, open_clip_mobileclip_vit.read),
+    (open_clip_mobileclip_vit.PLAIN, open_clip_mobileclip_vit.read),
+    (open_clip_vit.TRUNKS, open_clip_vit.read),
+)
 
 
 def read(tensors: TensorStore, config: OpenClipConfig) -> VisionWeights:
@@ -21,15 +38,15 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> VisionWeights:
     return _reader(config)(tensors, config)
 
 
-def _reader(config: OpenClipConfig) -> Callable[[TensorStore, OpenClipConfig], VisionWeights]:
+def _reader(config: OpenClipConfig) -> Reader:
     name = str(config.vision["timm_model_name"])
-    if name in open_clip_convnext.TRUNKS:
-        return open_clip_convnext.read
-    if name in open_clip_vit.TRUNKS:
-        return open_clip_vit.read
+    for trunks, read_trunk in _READERS:
+        if name in trunks:
+            return read_trunk
     if "_siglip" in name:
         return open_clip_siglip.read
-    known = [*open_clip_convnext.TRUNKS, *open_clip_vit.TRUNKS, *open_clip_siglip.TRUNKS]
+    known = [trunk for trunks, _ in _READERS for trunk in trunks]
     raise CheckpointError(
-        f"{config.where} has the timm model {short(name)}; we author {', '.join(known)}"
+        f"{config.where} has the timm model {short(name)}; we author "
+        f"{', '.join([*known, *open_clip_siglip.TRUNKS])}"
     )

@@ -1,8 +1,6 @@
 """timm's ConvNeXt in OpenCLIP (convnext.py, timm_model.py), its sizes read off the tensors."""
 
-import numpy as np
-
-from .numerics import ACTIVATIONS, Array, Weights, convolved, product
+from .numerics import ACTIVATIONS, Array, Weights, convolved, joined, product
 
 _TRUNK = "visual.trunk"
 
@@ -11,13 +9,13 @@ def convnext(w: Weights, model: str, values: Array) -> Array:
     """(N, size, size, 3) -> (N, D), not yet of length 1."""
     epsilon = 1e-5 if "xxlarge" in model else 1e-6
     gelu = ACTIVATIONS["gelu"]
-    x = _squares(w, values, f"{_TRUNK}.stem.0")
+    x = _joined(w, values, f"{_TRUNK}.stem.0")
     x = w.norm(x, f"{_TRUNK}.stem.1", epsilon)
     stage = 0
     while f"{(name := f'{_TRUNK}.stages.{stage}')}.blocks.0.gamma" in w:
         if stage:
             x = w.norm(x, f"{name}.downsample.0", epsilon)
-            x = _squares(w, x, f"{name}.downsample.1")
+            x = _joined(w, x, f"{name}.downsample.1")
         block = 0
         while f"{(layer := f'{name}.blocks.{block}')}.gamma" in w:
             y = convolved(x, w[f"{layer}.conv_dw.weight"]) + w[f"{layer}.conv_dw.bias"]
@@ -33,12 +31,5 @@ def convnext(w: Weights, model: str, values: Array) -> Array:
     return projected + w[f"{last}.bias"] if f"{last}.bias" in w else projected
 
 
-def _squares(w: Weights, x: Array, name: str) -> Array:
-    """A convolution whose stride is its side, and that pads nothing."""
-    kernel = w[f"{name}.weight"]
-    side = kernel.shape[2]
-    found = np.zeros(1)
-    for row in range(side):
-        for column in range(side):
-            found = found + product(x[:, row::side, column::side], kernel[:, :, row, column].T)
-    return found + w[f"{name}.bias"]
+def _joined(w: Weights, x: Array, name: str) -> Array:
+    return joined(x, w[f"{name}.weight"]) + w[f"{name}.bias"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..checkpoint import Checkpoint
 from . import bert
 from .convnext import convnext
+from .fastvit import fastvit
 from .numerics import (
     ACTIVATIONS,
     OPENAI_MEAN,
@@ -97,10 +98,7 @@ def _vision(
 ) -> Array:
     values, head_width = given.normalised(pixels), section.get("head_width", 64)
     if name := section.get("timm_model_name"):
-        tower = siglip_trunk if "visual.trunk.attn_pool.latent" in w else vit
-        if name.startswith("convnext"):
-            tower = convnext
-        return unit(tower(w, name, values))
+        return unit(_timm(w, name)(w, name, values))
     if isinstance(section.get("layers"), list):
         return unit(resnet(w, section["layers"], head_width, values))
     tokens = patches(values, w["visual.conv1.weight"])
@@ -119,6 +117,14 @@ def _vision(
     else:
         pooled = pool(w.norm(x, "visual.ln_post", epsilon))
     return unit(pooled @ w["visual.proj"])
+
+
+def _timm(w: Weights, model: str) -> Callable[[Weights, str, Array], Array]:
+    if model.startswith("convnext"):
+        return convnext
+    if model.startswith("fastvit"):
+        return fastvit
+    return siglip_trunk if "visual.trunk.attn_pool.latent" in w else vit
 
 
 def _text(

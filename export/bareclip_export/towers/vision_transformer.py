@@ -27,7 +27,7 @@ class VisionTransformer(Module):
         self.patch = constant((3 * self._patch**2, width), self._fold_patch)
         self.positions = constant(tower.positions.shape, self._fold_positions)
         self.pre_norm = None if tower.pre_norm is None else Norm(tower.pre_norm)
-        self.blocks, self.head = _pooled(tower)
+        self.blocks, self.head = pooled(tower)
 
     def forward(self, op: Op, pixels: Value) -> Value:
         grid, patch = self._grid, self._patch
@@ -101,7 +101,8 @@ class _Average(Module):
         self._first = 0 if tower.class_embedding is None else 1
         before = tower.pooling == "average_of_normed"
         self.norm = Norm(tower.post_norm) if before else None
-        self.head = Head(None if before else tower.post_norm, tower.projection)
+        post_norm = None if before else tower.post_norm
+        self.head = Head(post_norm, tower.projection, tower.projection_bias)
 
     def forward(self, op: Op, x: Value) -> Value:
         if self.norm is not None:
@@ -111,10 +112,12 @@ class _Average(Module):
         return self.head(op, op.ReduceMean(x, [1], keepdims=1))
 
 
-def _pooled(tower: VisionTransformerWeights) -> tuple[Module, Module]:
+def pooled(tower: VisionTransformerWeights) -> tuple[Module, Module]:
     """The blocks, and what makes unit vectors of what they give."""
     if tower.pooling == "class":
-        return _ClassToken(tower.blocks), Head(tower.post_norm, tower.projection)
+        return _ClassToken(tower.blocks), Head(
+            tower.post_norm, tower.projection, tower.projection_bias
+        )
     if isinstance(tower.pooling, AttentionPoolingWeights):
         pooling = AttentionPooling(tower.pooling, tower.post_norm, tower.projection)
         return _AllTokens(tower.blocks), pooling

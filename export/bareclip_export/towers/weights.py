@@ -90,6 +90,7 @@ class VisionTransformerWeights:
             average of the patches, then normalised; ``"average_of_normed"`` of the
             normalised patches.
         projection: (embedding_dim, width); None for none.
+        projection_bias: (embedding_dim,) or None; attention pooling has none.
     """
 
     image_size: int
@@ -103,6 +104,7 @@ class VisionTransformerWeights:
     post_norm: NormWeights
     pooling: Literal["class", "average", "average_of_normed"] | AttentionPoolingWeights
     projection: Tensor | None
+    projection_bias: Tensor | None = None
 
 
 @dataclass(frozen=True)
