@@ -1,7 +1,10 @@
 """Layers by the names that PyTorch gives their tensors."""
 
 from ..tensors import TensorStore
-from ..towers.weights import LinearWeights, NormWeights
+from ..towers.weights import ConvolutionWeights, LinearWeights, NormWeights
+
+# torch.nn.BatchNorm2d's.
+BATCH_EPSILON = 1e-5
 
 
 def linear(tensors: TensorStore, name: str, out: int, into: int) -> LinearWeights:
@@ -25,4 +28,26 @@ def norm(tensors: TensorStore, name: str, width: int, epsilon: float) -> NormWei
     """A torch.nn.LayerNorm of that name."""
     return NormWeights(
         tensors.get(f"{name}.weight", (width,)), tensors.get(f"{name}.bias", (width,)), epsilon
+    )
+
+
+def convolution(tensors: TensorStore, name: str, shape: tuple[int, int, int, int]) -> LinearWeights:
+    """A torch.nn.Conv2d of that name: (out, in per group, side, side) and its bias."""
+    return LinearWeights(
+        tensors.get(f"{name}.weight", shape), tensors.get(f"{name}.bias", shape[:1])
+    )
+
+
+def normed(
+    tensors: TensorStore, name: str, norm: str, shape: tuple[int, int, int, int]
+) -> ConvolutionWeights:
+    """A convolution without bias and the batch normalisation after it, by their names."""
+    width = shape[:1]
+    return ConvolutionWeights(
+        weight=tensors.get(f"{name}.weight", shape),
+        scale=tensors.get(f"{norm}.weight", width),
+        bias=tensors.get(f"{norm}.bias", width),
+        mean=tensors.get(f"{norm}.running_mean", width),
+        variance=tensors.get(f"{norm}.running_var", width),
+        epsilon=BATCH_EPSILON,
     )

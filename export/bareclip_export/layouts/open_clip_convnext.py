@@ -11,8 +11,8 @@ from ..towers.convolutional_weights import (
     ConvNeXtStageWeights,
     ConvNeXtWeights,
 )
-from ..towers.weights import LinearWeights, MlpWeights
-from .named import linear, norm
+from ..towers.weights import MlpWeights
+from .named import convolution, linear, norm
 from .open_clip_config import OpenClipConfig
 
 
@@ -65,7 +65,7 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> ConvNeXtWeights:
     name = "visual.trunk"
     return ConvNeXtWeights(
         image_size=size,
-        patch=_convolution(tensors, f"{name}.stem.0", trunk.widths[0], 3, _PATCH),
+        patch=convolution(tensors, f"{name}.stem.0", (trunk.widths[0], 3, _PATCH, _PATCH)),
         patch_norm=norm(tensors, f"{name}.stem.1", trunk.widths[0], trunk.epsilon),
         stages=tuple(_stage(tensors, trunk, index) for index in range(len(trunk.widths))),
         norm=norm(tensors, f"{name}.head.norm", width, trunk.epsilon),
@@ -81,7 +81,7 @@ def _stage(tensors: TensorStore, trunk: Trunk, index: int) -> ConvNeXtStageWeigh
     if index:
         into = trunk.widths[index - 1]
         before = norm(tensors, f"{name}.downsample.0", into, trunk.epsilon)
-        join = _convolution(tensors, f"{name}.downsample.1", width, into, _JOINED)
+        join = convolution(tensors, f"{name}.downsample.1", (width, into, _JOINED, _JOINED))
     return ConvNeXtStageWeights(
         norm=before,
         join=join,
@@ -95,7 +95,7 @@ def _stage(tensors: TensorStore, trunk: Trunk, index: int) -> ConvNeXtStageWeigh
 def _block(tensors: TensorStore, name: str, width: int, epsilon: float) -> ConvNeXtBlockWeights:
     wide = _MLP_RATIO * width
     return ConvNeXtBlockWeights(
-        depthwise=_convolution(tensors, f"{name}.conv_dw", width, 1, _DEPTHWISE),
+        depthwise=convolution(tensors, f"{name}.conv_dw", (width, 1, _DEPTHWISE, _DEPTHWISE)),
         norm=norm(tensors, f"{name}.norm", width, epsilon),
         mlp=MlpWeights(
             activation="gelu",
@@ -103,10 +103,4 @@ def _block(tensors: TensorStore, name: str, width: int, epsilon: float) -> ConvN
             contract=linear(tensors, f"{name}.mlp.fc2", width, wide),
         ),
         scale=tensors.get(f"{name}.gamma", (width,)),
-    )
-
-
-def _convolution(tensors: TensorStore, name: str, out: int, into: int, side: int) -> LinearWeights:
-    return LinearWeights(
-        tensors.get(f"{name}.weight", (out, into, side, side)), tensors.get(f"{name}.bias", (out,))
     )

@@ -20,9 +20,8 @@ from ..towers.convolutional_weights import (
     SqueezeWeights,
 )
 from ..towers.weights import ConvolutionWeights, LinearWeights, MlpWeights
-from .named import linear, norm
+from .named import BATCH_EPSILON, convolution, linear, norm, normed
 from .open_clip_config import OpenClipConfig
-from .open_clip_resnet import convolution
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ TRUNKS = {
     "fastvit_mci3": Trunk((2, 12, 24, 4, 2), (96, 192, 384, 768, 1536), 4, 2, True),
     "fastvit_mci4": Trunk((2, 12, 24, 4, 4), (128, 256, 512, 1024, 2048), 4, 2, True),
 }
-_HEAD_WIDTH, _EPSILON = 32, 1e-5
+_HEAD_WIDTH, _NORM_EPSILON = 32, 1e-5
 # The last convolution's channels per one of its input; what its squeeze, and one where places are
 # joined, reduces channels by. Squeezes are from the third stage on.
 _LAST_RATIO, _LAST_SQUEEZE, _SQUEEZE, _FIRST_SQUEEZED = 2, 16, 4, 2
@@ -113,17 +112,24 @@ def _stage(tensors: TensorStore, trunk: Trunk, index: int) -> FastViTStageWeight
                     convolution=_normed(tensors, f"{block}.mlp.conv", (width, 1, 7, 7)),
                     mlp=MlpWeights(
                         "gelu",
-                        _pointwise(tensors, f"{block}.mlp.fc1", trunk.mlp_ratio * width, width),
-                        _pointwise(tensors, f"{block}.mlp.fc2", width, trunk.mlp_ratio * width),
+                        convolution(
+                            tensors, f"{block}.mlp.fc1", (trunk.mlp_ratio * width, width, 1, 1)
+                        ),
+                        convolution(
+                            tensors, f"{block}.mlp.fc2", (width, trunk.mlp_ratio * width, 1, 1)
+                        ),
                     ),
                     scale=_scale(tensors, f"{block}.{scale}", width),
                 ),
             )
         )
+    positions = None
+    if attending:
+        positions = convolution(tensors, f"{name}.pos_emb.pos_enc", (width, 1, 7, 7))
     return FastViTStageWeights(
         width=width,
         join=_join(tensors, f"{name}.downsample.proj", trunk, index) if index else None,
-        positions=_positions(tensors, f"{name}.pos_emb.pos_enc", width) if attending else None,
+        positions=positions,
         blocks=tuple(blocks),
     )
 
@@ -162,7 +168,7 @@ def _attention(tensors: TensorStore, name: str, width: int, trunk: Trunk) -> Pla
     before = f"{name}.norm"
     return PlacesAttentionWeights(
         heads=width // _HEAD_WIDTH,
-        norm=norm(tensors, before, width, _EPSILON)
+        norm=norm(tensors, before, width, _NORM_EPSILON)
         if trunk.newer
         else _batch_norm(tensors, before, width),
         query=query,
@@ -170,12 +176,6 @@ def _attention(tensors: TensorStore, name: str, width: int, trunk: Trunk) -> Pla
         value=value,
         out=linear(tensors, f"{name}.token_mixer.proj", width, width),
         scale=_scale(tensors, f"{name}.layer_scale_1", width),
-    )
-
-
-def _positions(tensors: TensorStore, name: str, width: int) -> LinearWeights:
-    return LinearWeights(
-        tensors.get(f"{name}.weight", (width, 1, 7, 7)), tensors.get(f"{name}.bias", (width,))
     )
 
 
@@ -197,25 +197,19 @@ def _branched(
 def _normed(
     tensors: TensorStore, name: str, shape: tuple[int, int, int, int]
 ) -> ConvolutionWeights:
-    return convolution(tensors, f"{name}.conv", f"{name}.bn", shape)
+    return normed(tensors, f"{name}.conv", f"{name}.bn", shape)
 
 
 def _batch_norm(tensors: TensorStore, name: str, width: int) -> BatchNormWeights:
     names = ("weight", "bias", "running_mean", "running_var")
     scale, bias, mean, variance = (tensors.get(f"{name}.{part}", (width,)) for part in names)
-    return BatchNormWeights(scale, bias, mean, variance, _EPSILON)
+    return BatchNormWeights(scale, bias, mean, variance, BATCH_EPSILON)
 
 
 def _squeeze(tensors: TensorStore, name: str, width: int, reduced: int) -> SqueezeWeights:
     return SqueezeWeights(
-        _pointwise(tensors, f"{name}.fc1", reduced, width),
-        _pointwise(tensors, f"{name}.fc2", width, reduced),
-    )
-
-
-def _pointwise(tensors: TensorStore, name: str, out: int, into: int) -> LinearWeights:
-    return LinearWeights(
-        tensors.get(f"{name}.weight", (out, into, 1, 1)), tensors.get(f"{name}.bias", (out,))
+        convolution(tensors, f"{name}.fc1", (reduced, width, 1, 1)),
+        convolution(tensors, f"{name}.fc2", (width, reduced, 1, 1)),
     )
 
 

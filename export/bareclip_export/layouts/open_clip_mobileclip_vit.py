@@ -6,9 +6,8 @@ from ..errors import CheckpointError
 from ..tensors import TensorStore
 from ..towers.convolutional_weights import StemmedTransformerWeights
 from ..towers.weights import VisionTransformerWeights
-from .named import norm
+from .named import norm, normed
 from .open_clip_config import OpenClipConfig
-from .open_clip_resnet import convolution
 from .open_clip_siglip import Trunk, block
 
 _TRUNK = "visual.trunk"
@@ -44,8 +43,8 @@ def read(
     first, second = _STEM
     return StemmedTransformerWeights(
         stem=(
-            convolution(tensors, f"{stem}.0.conv", f"{stem}.0.bn", (inner, 3, first, first)),
-            convolution(tensors, f"{stem}.1.conv", f"{stem}.1.bn", (inner, inner, second, second)),
+            normed(tensors, f"{stem}.0.conv", f"{stem}.0.bn", (inner, 3, first, first)),
+            normed(tensors, f"{stem}.1.conv", f"{stem}.1.bn", (inner, inner, second, second)),
         ),
         transformer=_transformer(
             tensors, config, sizes, f"{stem}.2.conv", inner, _LAST, first * second * _LAST

@@ -4,12 +4,10 @@ from bareclip.errors import short
 
 from ..errors import CheckpointError
 from ..tensors import TensorStore
-from ..towers.weights import BottleneckWeights, ConvolutionWeights, ModifiedResNetWeights
-from .named import linear
+from ..towers.weights import BottleneckWeights, ModifiedResNetWeights
+from .named import linear, normed
 from .open_clip_config import OpenClipConfig
 
-# torch.nn.BatchNorm2d's.
-_EPSILON = 1e-5
 # Width of what a block gives, in widths of what it computes with.
 _EXPANSION = 4
 
@@ -43,9 +41,9 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> ModifiedResNetWeights:
     return ModifiedResNetWeights(
         image_size=size,
         stem=(
-            convolution(tensors, "visual.conv1", "visual.bn1", (half, 3, 3, 3)),
-            convolution(tensors, "visual.conv2", "visual.bn2", (half, half, 3, 3)),
-            convolution(tensors, "visual.conv3", "visual.bn3", (width, half, 3, 3)),
+            normed(tensors, "visual.conv1", "visual.bn1", (half, 3, 3, 3)),
+            normed(tensors, "visual.conv2", "visual.bn2", (half, half, 3, 3)),
+            normed(tensors, "visual.conv3", "visual.bn3", (width, half, 3, 3)),
         ),
         blocks=tuple(blocks),
         heads=heads,
@@ -65,30 +63,15 @@ def _bottleneck(
     out = planes * _EXPANSION
     shortcut = None
     if stride > 1 or into != out:
-        shortcut = convolution(
+        shortcut = normed(
             tensors, f"{name}.downsample.0", f"{name}.downsample.1", (out, into, 1, 1)
         )
     return BottleneckWeights(
         stride=stride,
         convolutions=(
-            convolution(tensors, f"{name}.conv1", f"{name}.bn1", (planes, into, 1, 1)),
-            convolution(tensors, f"{name}.conv2", f"{name}.bn2", (planes, planes, 3, 3)),
-            convolution(tensors, f"{name}.conv3", f"{name}.bn3", (out, planes, 1, 1)),
+            normed(tensors, f"{name}.conv1", f"{name}.bn1", (planes, into, 1, 1)),
+            normed(tensors, f"{name}.conv2", f"{name}.bn2", (planes, planes, 3, 3)),
+            normed(tensors, f"{name}.conv3", f"{name}.bn3", (out, planes, 1, 1)),
         ),
         shortcut=shortcut,
-    )
-
-
-def convolution(
-    tensors: TensorStore, name: str, norm: str, shape: tuple[int, int, int, int]
-) -> ConvolutionWeights:
-    """A convolution without bias and the batch normalisation after it, by their names."""
-    width = shape[:1]
-    return ConvolutionWeights(
-        weight=tensors.get(f"{name}.weight", shape),
-        scale=tensors.get(f"{norm}.weight", width),
-        bias=tensors.get(f"{norm}.bias", width),
-        mean=tensors.get(f"{norm}.running_mean", width),
-        variance=tensors.get(f"{norm}.running_var", width),
-        epsilon=_EPSILON,
     )

@@ -9,11 +9,13 @@ from .options import json_option
 from .output import print_table, say, say_json
 
 # Where ImageNet's figures are from. "ImageNet 1k" and "params (M)" of commit f862f86 of
-# github.com/mlfoundations/open_clip, where all of those were measured alike; the other two are of
-# the models' own makers: commits 1659d42 of google-research/big_vision, 2bb193b of microsoft/Cream.
+# github.com/mlfoundations/open_clip, where all of those were measured alike; the others are of the
+# models' own makers: commits 1659d42 of google-research/big_vision, 2bb193b of microsoft/Cream, and
+# the card of apple/MobileCLIP2-S0 (2025).
 SOURCE = "open_clip's docs/openclip_results.csv"
 SIGLIP_2 = "big_vision's README_siglip2.md"
 TINY = "TinyCLIP's README"
+MOBILE = "Apple's MobileCLIP cards"
 # Licences that keep a model from products, and what the models are for then.
 RESEARCH = {"apple-amlr": "research only"}
 
@@ -94,6 +96,30 @@ KNOWN = (
     KnownModel(
         "apple/DFN2B-CLIP-ViT-L-14", "OpenCLIP ViT-L/14", 428, 224, 768, 77, "apple-amlr", 81.4
     ),
+    KnownModel(
+        "laion/CLIP-convnext_base_w-laion2B-s13B-b82K-augreg",
+        "OpenCLIP ConvNeXt-B", 179, 256, 640, 77, None, 71.5,
+    ),
+    KnownModel(
+        "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
+        "OpenCLIP ConvNeXt-L", 352, 320, 768, 77, None, 76.9,
+    ),
+    KnownModel(
+        "apple/MobileCLIP-S2-OpenCLIP",
+        "MobileCLIP S2", 99, 256, 512, 77, "apple-amlr", 74.4, MOBILE,
+    ),
+    *(
+        KnownModel(
+            f"timm/MobileCLIP2-{size}-OpenCLIP",
+            f"MobileCLIP 2 {size}", parameters, 256, width, 77, "apple-amlr", imagenet, MOBILE,
+        )
+        for size, parameters, width, imagenet in (
+            ("S0", 75, 512, 71.5),
+            ("S2", 99, 512, 77.2),
+            ("S3", 249, 768, 80.7),
+            ("S4", 445, 768, 81.9),
+        )
+    ),
     KnownModel("timm/ViT-B-16-SigLIP", "SigLIP B/16", 203, 224, 768, 64, "apache-2.0", 76.0),
     KnownModel("timm/ViT-B-16-SigLIP-256", "SigLIP B/16", 203, 256, 768, 64, "apache-2.0", 76.5),
     KnownModel("timm/ViT-B-16-SigLIP-384", "SigLIP B/16", 203, 384, 768, 64, "apache-2.0", 78.5),
@@ -165,7 +191,8 @@ def models(as_json: bool) -> None:
     say(
         "",
         f"M is millions of parameters, ImageNet zero-shot top-1 by {SOURCE};",
-        f"SigLIP 2's by {SIGLIP_2}, TinyCLIP's by {TINY}.",
+        f"SigLIP 2's by {SIGLIP_2}, TinyCLIP's by {TINY},",
+        f"MobileCLIP's by {MOBILE}.",
         "",
     )
     print_table(["for", "take", "because"], USES, right=0)
