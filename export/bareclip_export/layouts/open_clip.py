@@ -149,8 +149,6 @@ def _tokenizer(
 
 def _vision(tensors: TensorStore, config: OpenClipConfig) -> VisionWeights:
     section = config.vision
-    if str(section["timm_model_name"]) in open_clip_vit.TRUNKS:
-        return open_clip_vit.read(tensors, config)
     if section["timm_model_name"] is not None:
         return open_clip_timm.read(tensors, config)
     if isinstance(section["layers"], list):
