@@ -5,6 +5,7 @@ import inspect
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bareclip
@@ -30,7 +31,7 @@ def test_every_call_has_one() -> None:
 def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(PICTURES, tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    names = {"bareclip": bareclip, "shards": shards, name: CALLS[name]}
+    names = {"bareclip": bareclip, "np": np, "shards": shards, name: CALLS[name]}
     text = inspect.getdoc(CALLS[name]) or ""
     example = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
