@@ -4,7 +4,7 @@
         --infinity peers/bin/infinity_emb
 
 ``--infinity`` is the command of an environment of its own:
-``pip install torch==2.13.0 'infinity-emb[server,torch,vision]' 'transformers<5' 'click<8.2'``.
+``pip install torch==2.13.0 'infinity-emb[server,torch,vision]' aiohttp``.
 """
 
 import argparse
@@ -35,8 +35,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
+    # Who is refused here asks again at once, and so takes the cores from the others.
+    patient = ("--max-wait", 60, "--deadline", 60)
     servers: dict[str, Running | Infinity] = {
-        f"bareclip {precision}": Running("--bundle", arguments.bundle, "--precision", precision)
+        f"bareclip {precision}": Running(
+            "--bundle", arguments.bundle, "--precision", precision, *patient
+        )
         for precision in arguments.precision.split(",")
     }
     servers["infinity"] = Infinity(arguments.infinity, arguments.checkpoint)
