@@ -1,6 +1,7 @@
 """Full-size checkpoints that transformers itself saves, and what it answers for them."""
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,13 @@ torch = pytest.importorskip("torch")
 # transformers imports torchvision where it is installed, as open_clip wants it.
 describe_no_operators()
 transformers = pytest.importorskip("transformers")
+
+
+def long(*values: str) -> list[Any]:
+    """Parameters whose tests take minutes each, and run where ``BARECLIP_FULL_SIZE`` is set."""
+    skip = not os.environ.get("BARECLIP_FULL_SIZE")
+    mark = pytest.mark.skipif(skip, reason="takes minutes; BARECLIP_FULL_SIZE=1 runs it")
+    return [pytest.param(value, marks=mark) for value in values]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.seeded import bert
 from tests.variants import SHAPES, picture
 
 from .awkward import awkward_texts
-from .conftest import Corpus
+from .conftest import Corpus, long
 from .open_clip_oracle import OpenClip
 from .test_transformers import AWKWARD, show
 from .trained_tokenizers import train_pieces, train_roberta, train_word_pieces
@@ -79,9 +79,10 @@ OPEN_CLIP: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta-ViT-B-32": ("roberta-base", {}),
     "BiomedCLIP": (BIOMED, _BIOMED),
 }
+FULL = ("xlm-roberta-base-ViT-B-32", "roberta-ViT-B-32", "BiomedCLIP")
 
 
-@pytest.mark.parametrize("name", OPEN_CLIP)
+@pytest.mark.parametrize("name", [*(name for name in OPEN_CLIP if name not in FULL), *long(*FULL)])
 def test_texts_of_open_clips(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

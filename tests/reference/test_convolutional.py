@@ -14,7 +14,7 @@ from tests.seeded.convolutional import CONVNEXT, FASTVIT, VIT
 from tests.seeded.open_clip import CONFIGS, full_size, write_checkpoint
 from tests.small_trunks import small_trunks
 
-from .conftest import Corpus
+from .conftest import Corpus, long
 from .open_clip_oracle import OpenClip, import_open_clip, openai_tokenizer
 from .test_open_clip_files import agree
 
@@ -32,8 +32,8 @@ PREPROCESS = {
 SMALL = [name for name in CONFIGS if name.startswith(("tiny-convnext", "tiny-mobileclip"))]
 FULL = ["convnext_base_w", "convnext_large_d_320"]
 MOBILE = [
-    "MobileCLIP-S1",
-    *(f"MobileCLIP2-{size}" for size in ("S0", "S2", "S3", "S4", "B", "L-14")),
+    *("MobileCLIP2-S0", "MobileCLIP2-B"),
+    *long("MobileCLIP-S1", *(f"MobileCLIP2-{size}" for size in ("S2", "S3", "S4", "L-14"))),
 ]
 
 
@@ -92,7 +92,7 @@ def _small_trunks(monkeypatch: pytest.MonkeyPatch) -> None:
     small_trunks(monkeypatch)
 
 
-@pytest.mark.parametrize("name", [*SMALL, *FULL])
+@pytest.mark.parametrize("name", [*SMALL, *long(*FULL)])
 def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str) -> None:
     folder = tmp_path / "checkpoint"
     write_checkpoint(folder, name, PREPROCESS.get(name), tokenizer=openai_tokenizer())
