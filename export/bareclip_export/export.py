@@ -1,8 +1,7 @@
 """From a checkpoint to a verified bundle on disk."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Literal
 from bareclip import __version__
 from bareclip.bundle import (
     FORMAT_VERSION,
-    MANIFEST,
     TOKENIZER,
     TOWERS,
     Bundle,
@@ -20,6 +18,7 @@ from bareclip.bundle import (
     TowerFiles,
     file_record,
 )
+from bareclip.bundle.appearing import appearing
 from bareclip.bundle.graph_file import external_locations
 from bareclip.encoders import ImageEncoder, Options, TextEncoder
 from bareclip.files import printable
@@ -27,6 +26,7 @@ from bareclip.measure.fidelity import BASE
 
 from . import authored, ready_made
 from .checkpoint import Checkpoint
+from .disk import room_on_disk
 from .errors import CheckpointError
 from .files import VARIANTS, graph_file
 from .graph import file_records
@@ -35,7 +35,6 @@ from .precisions.add import add
 from .precisions.data import Data
 from .precisions.quantize import Precisions, quantize
 from .route import OLDEST, Conversion
-from .scratch import scratch_folder
 from .text_recipe import save_tokenizer
 
 Route = Literal["authored", "optimum"]
@@ -73,7 +72,7 @@ def export(
         PrecisionError: A precision falls short.
         DiskFullError: It does not fit where ``output`` is.
     """
-    with _appearing(output, overwrite) as folder:
+    with room_on_disk(), appearing(output, overwrite, CheckpointError) as folder:
         checkpoint = Checkpoint.open(source, model=model)
         report(f"reading {checkpoint.folder}")
         bundle = _write(_convert(checkpoint, route), checkpoint, folder, report)
@@ -117,7 +116,7 @@ def import_graphs(
             short.
         DiskFullError: It does not fit where ``output`` is.
     """
-    with _appearing(output, overwrite) as folder:
+    with room_on_disk(), appearing(output, overwrite, CheckpointError) as folder:
         ready_made.check_variants(variants)
         graphs = [graph_file(tower, v) for tower in TOWERS for v in (None, *variants)]
         checkpoint = Checkpoint.open(source, graphs)
@@ -234,31 +233,3 @@ def _convert(checkpoint: Checkpoint, route: Route) -> Conversion:
             "pip install 'bareclip[optimum]'"
         ) from error
     return via_optimum.convert(checkpoint)
-
-
-@contextmanager
-def _appearing(output: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder to fill, which takes ``output``'s place when all went well.
-
-    Raises:
-        CheckpointError: ``output`` is there and may not be replaced.
-    """
-    output = output.resolve()
-    taken = output.exists()
-    if taken and not (overwrite and (output / MANIFEST).is_file()):
-        raise CheckpointError(
-            f"{output} exists already"
-            + (" and is not a bundle" if overwrite else "; give another -o, or --overwrite")
-        )
-    with scratch_folder(output) as scratch:
-        fresh, old = scratch / "fresh", scratch / "old"
-        fresh.mkdir()
-        yield fresh
-        if taken:
-            output.rename(old)
-        try:
-            fresh.rename(output)
-        except OSError:
-            if taken:
-                old.rename(output)
-            raise

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bareclip.bundle import Bundle, Fidelity, TowerFiles
+from bareclip.files import scratch_folder
 from bareclip.measure.fidelity import BASE, compare, shortfalls
 
+from ..disk import room_on_disk
 from ..errors import PrecisionError
 from ..graph import file_records
-from ..scratch import scratch_folder
 from .data import Data
 
 
@@ -64,7 +65,7 @@ def add(
     """
     if precision in bundle.precisions and not overwrite:
         raise PrecisionError(f"{bundle.folder} has {precision} already; --overwrite makes it anew")
-    with scratch_folder(bundle.folder / precision) as scratch:
+    with room_on_disk(), scratch_folder(bundle.folder / precision) as scratch:
         made = scratch / precision
         made.mkdir()
         written = write(made, scratch)

@@ -1,13 +1,13 @@
 """One bundle of two: the vision tower of one, the text tower of another trained for it."""
 
-import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import BundleError
+from .appearing import appearing
 from .bundle import TOKENIZER, Bundle
-from .format import MANIFEST, Fidelity, FileRecord, Source
+from .format import Fidelity, FileRecord, Source
 
 
 def pair(images: Bundle, texts: Bundle, output: Path, overwrite: bool = False) -> Bundle:
@@ -34,17 +34,8 @@ def pair(images: Bundle, texts: Bundle, output: Path, overwrite: bool = False) -
         >>> pair(demo, demo, Path(folder) / "paired").towers
         ('vision', 'text')
     """
-    output = output.absolute()
-    taken = output.exists()
-    if taken and not (overwrite and (output / MANIFEST).is_file()):
-        raise BundleError(
-            f"{output} exists already"
-            + (" and is not a bundle" if overwrite else "; give another -o, or --overwrite")
-        )
     files, made = _joined(images, texts)
-    scratch = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
-    try:
-        fresh, old = scratch / "fresh", scratch / "old"
+    with appearing(output, overwrite) as fresh:
         for name, source in files.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, fresh / name)
@@ -54,16 +45,6 @@ def pair(images: Bundle, texts: Bundle, output: Path, overwrite: bool = False) -
                 f"{', '.join(damaged)} of {images.folder} or {texts.folder} is damaged, its "
                 "checksum differs; nothing was written: copy or export it again"
             )
-        if taken:
-            output.rename(old)
-        try:
-            fresh.rename(output)
-        except OSError:
-            if taken:
-                old.rename(output)
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return Bundle.read(output)
 
 

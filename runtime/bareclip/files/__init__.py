@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import unicodedata
 from collections.abc import Iterator
@@ -33,6 +34,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A folder beside ``place``, from which what is in it can be renamed there.
+
+    Gone when the block ends. A process that is killed meanwhile leaves it, hidden, with a name
+    that ends in ``.partial``.
+    """
+    scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def read_file(path: Path, most: int) -> bytes:

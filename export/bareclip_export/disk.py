@@ -1,26 +1,21 @@
-"""A folder to work in, on the disk that the result goes to."""
+"""A disk that is full, in one line."""
 
 import errno
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from .errors import DiskFullError
 
 
 @contextmanager
-def scratch_folder(place: Path) -> Iterator[Path]:
-    """A folder beside ``place``, from which it can be renamed there; gone when the block ends.
+def room_on_disk() -> Iterator[None]:
+    """Names the want of space, where a bundle or a part of it is written in the block.
 
     Raises:
         DiskFullError: Something could not be written for want of space.
     """
-    scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
-    scratch.mkdir(parents=True)
     try:
-        yield scratch
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
@@ -28,5 +23,3 @@ def scratch_folder(place: Path) -> Iterator[Path]:
                 "changed: free some, or write it to another disk"
             ) from error
         raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
