@@ -117,9 +117,18 @@ def run(
     loaded = clip if isinstance(clip, Clip) else clip()
     claim_model(plan, loaded)  # another is refused once, and not for each shard
     for index in wanted:
-        try:
-            yield Finished(index, run_shard(plan, index, loaded, report=report))
-        except UnwritableError:
-            raise
-        except BareclipError as error:
-            yield Refused(index, str(error))
+        yield outcome(plan, index, loaded, report)
+
+
+def outcome(plan: Plan, index: int, clip: Clip, report: Report | None) -> Event:
+    """Does one shard, and says what became of it.
+
+    Raises:
+        ShardError: The run's folder cannot be written, so that no other shard can be done either.
+    """
+    try:
+        return Finished(index, run_shard(plan, index, clip, report=report))
+    except UnwritableError:
+        raise
+    except BareclipError as error:
+        return Refused(index, str(error))

@@ -23,11 +23,9 @@ import pyarrow as pa
 from ..clip import Clip
 from ..errors import BareclipError
 from ..inference.threads import default_threads
-from .engines import Event, Finished, Refused, unfinished
+from .engines import Event, Refused, outcome, unfinished
 from .model import claim_model
-from .places import UnwritableError
 from .plans import Plan
-from .work import run_shard
 
 try:
     import ray
@@ -120,12 +118,7 @@ class _Worker:
 
     def run(self, index: int) -> Event:
         assert self._clip is not None
-        try:
-            return Finished(index, run_shard(self._plan, index, self._clip, report=self._check))
-        except UnwritableError:
-            raise
-        except BareclipError as error:
-            return Refused(index, str(error))
+        return outcome(self._plan, index, self._clip, self._check)
 
     def stop(self) -> None:
         """Ends a shard in order, so that it counts as no attempt; called beside ``run``."""
