@@ -38,7 +38,7 @@ from bareclip.measure.samples import drawn_pixels
 from .serve_load import Answer, Client, Load, closed, poisson, request
 
 _EMBEDDINGS = "/v1/embeddings"
-_TEXTS = [f"a photo of a {one} {other}" for one in ("red", "green", "blue", "wild") for other in (
+TEXTS = [f"a photo of a {one} {other}" for one in ("red", "green", "blue", "wild") for other in (
     "cat", "dog", "bird", "car", "fish", "flower", "beach", "sunset",
 )]  # fmt: skip
 
@@ -78,9 +78,9 @@ class Bench:
     def __init__(self, bundle: Path | None, precision: str, sizes: Sizes) -> None:
         self.bundle, self.precision, self.sizes = bundle, precision, sizes
         self.library = bareclip.load(bundle, precision=precision, preload=True)
-        self.photos = _photos()
+        self.photos = sample_photos()
         self.raw = [request(_EMBEDDINGS, data, "image/jpeg") for data in self.photos]
-        self.texts = [request(_EMBEDDINGS, json.dumps({"input": one}).encode()) for one in _TEXTS]
+        self.texts = [request(_EMBEDDINGS, json.dumps({"input": one}).encode()) for one in TEXTS]
 
     def serving(self, *arguments: object) -> Running:
         """The service, begun anew."""
@@ -110,7 +110,7 @@ def overhead(bench: Bench) -> list[Row]:
                 bench.raw,
                 lambda n: bench.library.images.embed([_of(bench.photos, n)]),
             ),
-            ("text", 2.0, bench.texts, lambda n: bench.library.texts.embed([_of(_TEXTS, n)])),
+            ("text", 2.0, bench.texts, lambda n: bench.library.texts.embed([_of(TEXTS, n)])),
         ):
             here: list[float] = []
             there: list[float] = []
@@ -354,7 +354,7 @@ def hostile_files(bench: Bench) -> list[Row]:
 def exactness(bench: Bench) -> list[Row]:
     """Vectors under load, in whatever batches they were, against the library's alone."""
     images = [bench.library.images.embed([photo], batch_size=1)[0] for photo in bench.photos]
-    words = [bench.library.texts.embed([text])[0] for text in _TEXTS]
+    words = [bench.library.texts.embed([text])[0] for text in TEXTS]
     asked = [*bench.raw, *bench.texts]
     order = [number % len(asked) for number in range(10 * len(asked))]
     random.Random(3).shuffle(order)
@@ -502,7 +502,8 @@ def page(rows: Sequence[Row], machine: str, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _photos() -> list[bytes]:
+def sample_photos() -> list[bytes]:
+    """Files of photos, those of ``BARECLIP_DATA`` or drawn ones."""
     folder = os.environ.get("BARECLIP_DATA")
     if folder:
         return [path.read_bytes() for path in sorted(Path(folder, "photos/images").glob("*.jpg"))]

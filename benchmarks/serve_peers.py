@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 from tests.runtime.serve.running import Running
 
-from .serve import _TEXTS, _photos, machine
+from .serve import TEXTS, machine, sample_photos
 from .serve_load import closed, request
 
 
@@ -82,11 +82,11 @@ class Infinity:
 
 def compare(servers: dict[str, Any], seconds: float, turns: int) -> None:
     """Prints a row per load; of each server its best turn."""
-    photos = _photos()
+    photos = sample_photos()
     asked = {
         name: (
             [_picture(server, photo) for photo in photos],
-            [_text(server, text) for text in _TEXTS],
+            [_text(server, text) for text in TEXTS],
         )
         for name, server in servers.items()
     }

@@ -86,13 +86,8 @@ def hard_texts() -> list[str]:
     return [*pure, *after, *mixed]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_ids_of_a_cut_text_are_those_of_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    make, steps = KINDS[kind]
-    recipe = TextRecipe(CONTEXT, 0, 0, fixed_length=False, clean_up=steps)
-    texts = hard_texts()
+def characters_seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """To which the lengths of all texts that are tokenized from now on are added."""
     seen: list[int] = []
     encoded = module._encoded
 
@@ -101,6 +96,17 @@ def test_the_ids_of_a_cut_text_are_those_of_the_whole(
         return encoded(made, given)
 
     monkeypatch.setattr(module, "_encoded", counted)
+    return seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_ids_of_a_cut_text_are_those_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    make, steps = KINDS[kind]
+    recipe = TextRecipe(CONTEXT, 0, 0, fixed_length=False, clean_up=steps)
+    texts = hard_texts()
+    seen = characters_seen(monkeypatch)
     cut = Tokenizer(make(tmp_path), recipe).encode(texts, truncate=True)
     assert min(seen[1:]) < 1000 < 5000 < max(map(len, texts))
     monkeypatch.setattr(module, "_LETTERS", 10**6)
@@ -115,14 +121,7 @@ def test_twenty_megabytes_cost_no_more_than_their_beginning(
 ) -> None:
     recipe = TextRecipe(CONTEXT, 0, 0, fixed_length=False, clean_up=steps)
     tokenizer = Tokenizer(clip(tmp_path), recipe)
-    seen: list[int] = []
-    encoded = module._encoded
-
-    def counted(made: tokenizers.Tokenizer, given: Any) -> Any:
-        seen.extend(map(len, given))
-        return encoded(made, given)
-
-    monkeypatch.setattr(module, "_encoded", counted)
+    seen = characters_seen(monkeypatch)
     [ids] = tokenizer.encode(["a cat " * 3_500_000], truncate=True)
     assert len(ids) == CONTEXT
     assert sum(seen) < 10_000

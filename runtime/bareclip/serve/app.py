@@ -92,8 +92,6 @@ class Front:
         try:
             answer = self._refusal(scope)
             await (answer or self._inner)(scope, receive, sent)
-        except ClientDisconnect:
-            pass
         finally:
             self._open -= 1
             # Not the path: clients can make up any number of them.
