@@ -1,6 +1,7 @@
 """Approximate search: as the exact one, nearly, and never of a stale graph."""
 
 import builtins
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,17 @@ def test_recall_and_similarity(index: bareclip.Index) -> None:
         assert [h.similarity for h in hits] == sorted((h.similarity for h in hits), reverse=True)
         shared += len([hit for hit in hits if exact.get(hit.item) == hit.similarity])
     assert shared / 1000 > 0.95
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_every_vector_finds_itself(clip: bareclip.Clip, tmp_path: Path, count: int) -> None:
+    # usearch adds with several threads, which left some out of three graphs in eight.
+    for seed in range(20):
+        rows = normalize(np.random.default_rng(seed).standard_normal((count, 20)))
+        with bareclip.Index.open(tmp_path / f"{seed}.db", clip) as index:
+            index.add([str(i) for i in range(count)], rows.astype(np.float32))
+            answers = index.search_many(list(rows), k=1, approximate=True)
+        assert [hits[0].item for hits in answers] == [str(i) for i in range(count)]
 
 
 def test_the_graph_grows_and_shrinks_with_the_store(index: bareclip.Index) -> None:
