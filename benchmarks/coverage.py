@@ -92,9 +92,7 @@ def refusal(model: dict[str, Any], preprocess: dict[str, Any], folder: Path) -> 
         preprocess: preprocess_cfg.
         folder: To write a tokenizer to.
     """
-    text = model["text_cfg"]
-    end, bert = text.get("eos_id", 2), "hf_model_name" in text
-    _write_tokenizer(folder, "hf_tokenizer_name" in text, end, bert)
+    _write_tokenizer(folder, model["text_cfg"])
     config = {"model_cfg": model, "preprocess_cfg": preprocess}
     checkpoint = Checkpoint(folder, "any", None, "open_clip", config, "it")
     checkpoint.__dict__["tensors"] = _AnyTensors({}, "any")
@@ -124,15 +122,21 @@ def _unnamed(model: str) -> str | None:
     return None
 
 
-def _write_tokenizer(folder: Path, own: bool, end: int, bert: bool) -> None:
+def _write_tokenizer(folder: Path, text: dict[str, Any]) -> None:
     """One that puts the end token after a text, as CLIP's, as BERT's or as one of its own."""
-    pad = "</s>"
-    if bert:
+    pad, end = "</s>", text.get("eos_id", 2)
+    if "strip_sep_token" in text.get("tokenizer_kwargs", {}):
+        pad = "[PAD]"
+        words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
+        made = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+        around = [("[CLS]", 2), ("[SEP]", 3)]
+        made.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    elif "hf_model_name" in text:
         words, pad = {"<s>": 0, "<pad>": 1, "</s>": 2}, "<pad>"
         made = Tokenizer(WordLevel(words, unk_token="<s>"))
         around = [("<s>", 0), ("</s>", 2)]
         made.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=around)
-    elif own:
+    elif "hf_tokenizer_name" in text:
         words = {f"word{number}": number for number in range(end)} | {"</s>": end}
         made = Tokenizer(WordLevel(words, unk_token="word0"))
         made.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])

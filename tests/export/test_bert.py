@@ -20,6 +20,7 @@ from bareclip_export.layouts.open_clip_siglip import Trunk
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
 from tests.seeded import bert
+from tests.seeded.word_pieces import word_piece_vocabulary
 
 TEXTS = ["a photo of the cat", "", "two dogs - 猫", "고양이 é", "the red cat. " * 30, "İX ÉÀ"]
 
@@ -141,7 +142,7 @@ def test_a_vocabulary_is_read_as_it_is_set(tmp_path: Path) -> None:
         change(folder / "tokenizer_config.json", **config)
         clip = bareclip.load(export(str(folder), tmp_path / f"{name}-bundle").folder)
         [ids] = clip.texts.tokenizer.encode(["É 猫犬 CAT"], truncate=True)
-        names = bert.word_piece_vocabulary()
+        names = word_piece_vocabulary()
         return [names[number] for number in ids[1:-1]]
 
     assert tokens("usual") == ["e", "猫", "犬", "cat"]

@@ -74,7 +74,11 @@ def test_texts_are_cleaned_as_open_clip_does(tmp_path: Path) -> None:
         ({"text_cfg": {"embed_cls": True}}, "text_cfg.embed_cls = True"),
         ({"text_cfg": {"tokenizer_mode": "clips"}}, "tokenizer_mode = 'clips'"),
         ({"text_cfg": {"tokenizer_kwargs": {"clean": "scrub"}}}, "unknown tokenizer_kwargs"),
-        ({"text_cfg": {"tokenizer_kwargs": {"strip_sep_token": True}}}, "unknown tokenizer_kwargs"),
+        ({"text_cfg": {"tokenizer_kwargs": {"language": "en"}}}, "unknown tokenizer_kwargs"),
+        (
+            {"text_cfg": {"tokenizer_kwargs": {"strip_sep_token": True}}},
+            "strip_sep_token with the tokenizer None and pool_type 'argmax'; we author it with",
+        ),
         ({"text_cfg": {"proj_type": "mlp"}}, "unknown proj_type 'mlp'"),
         ({"text_cfg": {"norm_kwargs": {"bias": False}}}, "unknown norm_kwargs"),
         ({"text_cfg": {"pool_type": "last"}}, "pool_type 'last', a combination we do not author"),

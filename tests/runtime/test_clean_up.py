@@ -23,6 +23,7 @@ def _forget() -> Iterator[None]:
         ("remove_punctuation", "it's (a) {}-test_case: “x”, ok?!", "its a testcase “x” ok"),
         ("lowercase", "ÀÇ İ ΑΣ Straße", "àç i̇ ας straße"),
         ("collapse_whitespace", " \t a\n\n b\x1c\u3000c ", "a b c"),
+        ("sep_to_pad", "a[SEP][[SEP]] [sep] [PAD]", "a[PAD][[PAD]] [sep] [PAD]"),
     ],
 )
 def test_each_step(step: clean_up.CleanUp, given: str, wanted: str) -> None:

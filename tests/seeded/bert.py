@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from . import clip, open_clip
 from .clip import Sizes, Tower, write_json
+from .word_pieces import word_piece_vocabulary, write_word_pieces
 
 Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -100,8 +101,6 @@ NAMED: dict[str, Config] = {
         "max_position_embeddings": 512, **_BASE,
     },
 }  # fmt: skip
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_WORDS = "a photo of the cat dog two red circle on beach 猫 犬 一 只 海 ##s ##t ##ing ##is".split()  # noqa: SIM905
 # BiomedCLIP's images.
 PLAIN_VIT = {
     "timm_model_name": "vit_base_patch16_224",
@@ -112,19 +111,6 @@ PLAIN_VIT = {
 }
 VIT_H_14 = {"image_size": 224, "layers": 32, "width": 1280, "head_width": 80, "patch_size": 14}
 TEXT_CFG = {"hf_tokenizer_name": "someone/tokens", "context_length": 20}
-
-
-def word_piece_vocabulary() -> list[str]:
-    """Special tokens, letters, a few words: a vocab.txt's lines."""
-    letters = [*string.ascii_lowercase, *string.digits, *"ABC-!,.é고양이ﺏب"]
-    return [*SPECIAL, *dict.fromkeys([*letters, *(f"##{c}" for c in letters), *_WORDS])]
-
-
-def write_word_pieces(folder: Path, vocabulary: list[str], **config: Any) -> int:
-    """A vocab.txt and what tokenizer_config.json says of it; returns its rows."""
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    write_json(folder / "tokenizer_config.json", config)
-    return len(vocabulary)
 
 
 def write_pieces(folder: Path) -> int:

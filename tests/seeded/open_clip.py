@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from . import convolutional
 from .clip import make_tokenizer, write_json
 from .siglip import make_unigram_tokenizer
+from .word_pieces import word_piece_vocabulary, write_word_pieces
 
 Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -32,6 +33,12 @@ _SIGLIP_TEXT = {
     "proj_bias": True,
     "pool_type": "last",
     "norm_kwargs": {"eps": 1e-6},
+}
+_CLIPA_TEXT = {
+    "hf_tokenizer_name": "bert-base-uncased",
+    "tokenizer_kwargs": {"strip_sep_token": True},
+    "pool_type": "last",
+    "no_causal_mask": True,
 }
 # Of timm's plain ViTs by their sizes' names.
 _WIDTHS = {"base": 768, "small": 48}
@@ -68,6 +75,12 @@ CONFIGS: dict[str, Config] = {
         "embed_dim": 20,
         "vision_cfg": _VISION | {"layers": 1},
         "text_cfg": _TEXT | _SIGLIP_TEXT,
+    },
+    "tiny-clipa": {
+        "embed_dim": 20,
+        "vision_cfg": _VISION
+        | {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True, "patch_size": 7},
+        "text_cfg": _TEXT | _CLIPA_TEXT | {"context_length": 32},
     },
     "tiny-siglip": {
         "embed_dim": 48,
@@ -186,21 +199,15 @@ def write_checkpoint(
         model: A name of ``CONFIGS``, or a model_cfg of one's own.
         preprocess: preprocess_cfg; None leaves it empty.
         seed: Of the weights.
-        tokenizer: tokenizer.json; None makes one of a few words.
+        tokenizer: tokenizer.json; None makes one of a few words. CLIPA's is a vocab.txt, which
+            ``folder`` may have already.
 
     Returns:
         ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(CONFIGS[model] if isinstance(model, str) else model)
-    own = "hf_tokenizer_name" in config["text_cfg"]
-    tokenizer = tokenizer or (make_unigram_tokenizer() if own else make_tokenizer())
-    write_json(folder / "tokenizer.json", tokenizer)
-    if own:
-        tokens = {"tokenizer_class": "T5Tokenizer", "pad_token": "</s>", "eos_token": "</s>",
-                  "unk_token": "<unk>", "extra_ids": 0}  # fmt: skip
-        write_json(folder / "tokenizer_config.json", tokens)
-    config["text_cfg"]["vocab_size"] = len(tokenizer["model"]["vocab"])
+    config["text_cfg"]["vocab_size"] = _write_tokenizer(folder, config["text_cfg"], tokenizer)
     write_json(
         folder / "open_clip_config.json",
         {"model_cfg": config, "preprocess_cfg": preprocess or {}},
@@ -208,6 +215,24 @@ def write_checkpoint(
     tensors = {name: _weights(name, shape, seed) for name, shape in shapes(config).items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
     return folder
+
+
+def _write_tokenizer(folder: Path, text: Config, tokenizer: Config | None) -> int:
+    """Returns its rows."""
+    if "strip_sep_token" in text.get("tokenizer_kwargs", {}):
+        if not (folder / "vocab.txt").is_file():
+            write_word_pieces(folder, word_piece_vocabulary(), do_lower_case=True,
+                              tokenizer_class="BertTokenizer")  # fmt: skip
+        rows = len((folder / "vocab.txt").read_text("utf-8").splitlines())
+        return max(rows, text.get("vocab_size", 0))
+    own = "hf_tokenizer_name" in text
+    tokenizer = tokenizer or (make_unigram_tokenizer() if own else make_tokenizer())
+    write_json(folder / "tokenizer.json", tokenizer)
+    if own:
+        tokens = {"tokenizer_class": "T5Tokenizer", "pad_token": "</s>", "eos_token": "</s>",
+                  "unk_token": "<unk>", "extra_ids": 0}  # fmt: skip
+        write_json(folder / "tokenizer_config.json", tokens)
+    return len(tokenizer["model"]["vocab"])
 
 
 def shapes(config: Config) -> Shapes:

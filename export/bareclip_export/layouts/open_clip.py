@@ -14,7 +14,7 @@ from ..towers.weights import (
     TextTransformerWeights,
     VisionTransformerWeights,
 )
-from . import open_clip_bert, open_clip_resnet, open_clip_timm
+from . import open_clip_bert, open_clip_clipa, open_clip_resnet, open_clip_timm
 from .huggingface import ACTIVATIONS
 from .model import Model, Text, Vision, VisionWeights
 from .named import linear, norm, packed
@@ -102,12 +102,13 @@ def _scoring(tensors: TensorStore) -> Scoring:
 def _clean_up(config: OpenClipConfig) -> tuple[CleanUp, ...]:
     given = config.text["tokenizer_kwargs"] or {}
     own = config.text["hf_tokenizer_name"] is not None
-    known = isinstance(given, dict) and not set(given) - {"clean"}
+    others = (open_clip_clipa.SETTING,) if config.text["hf_model_name"] is None else ()
+    known = isinstance(given, dict) and not set(given) - {"clean", *others}
     name = str(given.get("clean", "whitespace" if own else "lower")) if known else ""
     if name not in CLEAN_UPS:
         raise CheckpointError(
-            f"{config.where} has the unknown tokenizer_kwargs {short(given)}; known "
-            f"is clean, of {', '.join(CLEAN_UPS)}"
+            f"{config.where} has the unknown tokenizer_kwargs {short(given)}; known is "
+            f"{', '.join((*others, 'clean'))}, of {', '.join(CLEAN_UPS)}"
         )
     return CLEAN_UPS[name]
 
@@ -116,6 +117,8 @@ def _tokenizer(
     checkpoint: Checkpoint, config: OpenClipConfig
 ) -> tuple[tokenizers.Tokenizer, TextRecipe]:
     text, pooling, clean_up = config.text, text_pooling(config), _clean_up(config)
+    if open_clip_clipa.asks(config):
+        return open_clip_clipa.read_tokenizer(checkpoint, config, clean_up)
     own = text["hf_tokenizer_name"] is not None
     sizes = text["context_length"], text["vocab_size"]
     if not own:

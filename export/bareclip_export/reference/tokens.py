@@ -31,8 +31,11 @@ def read_tokens(checkpoint: Checkpoint) -> Tokens:
     if checkpoint.layout == "open_clip":
         text = checkpoint.config["model_cfg"]["text_cfg"]
         own = text.get("hf_tokenizer_name")
-        clean = (text.get("tokenizer_kwargs") or {}).get("clean", "whitespace" if own else "lower")
+        settings = text.get("tokenizer_kwargs") or {}
+        clean = settings.get("clean", "whitespace" if own else "lower")
         inner = _from_file(folder, config, kind) if own else _openai(checkpoint)
+        if settings.get("strip_sep_token"):
+            return _without_separators(inner, clean)
         return lambda given: inner(_open_clip_clean(given, clean))
     if kind == "SiglipTokenizer":
         if (folder / "spiece.model").is_file():
@@ -42,6 +45,17 @@ def read_tokens(checkpoint: Checkpoint) -> Tokens:
     if (folder / "tokenizer.json").is_file() or (folder / "vocab.txt").is_file():
         return _from_file(folder, config, kind)
     return partial(_clip, *_vocabulary(checkpoint))
+
+
+def _without_separators(inner: Tokens, clean: str) -> Tokens:
+    """open_clip 3.3, tokenizer.py, HFTokenizer: 0 for every separator, which ends a text too."""
+    [_, separator] = inner("")
+
+    def tokens(given: str) -> list[int]:
+        ids = inner(_open_clip_clean(given, clean))
+        return [0 if number == separator else number for number in ids]
+
+    return tokens
 
 
 def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:

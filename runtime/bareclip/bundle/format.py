@@ -15,6 +15,7 @@ CleanUp = Literal[
     "remove_punctuation",
     "lowercase",
     "collapse_whitespace",
+    "sep_to_pad",
 ]
 
 

@@ -52,4 +52,6 @@ _STEPS: dict[CleanUp, Callable[[str], str]] = {
     "remove_punctuation": lambda text: text.translate(_NO_PUNCTUATION),
     "lowercase": str.lower,
     "collapse_whitespace": lambda text: " ".join(text.split()),
+    # CLIPA's texts have padding for BERT's separator, also for one that a text names.
+    "sep_to_pad": lambda text: text.replace("[SEP]", "[PAD]"),
 }
