@@ -20,6 +20,8 @@ from .towers.convolutional_weights import (
     FastViTWeights,
     StemmedTransformerWeights,
 )
+from .towers.eva import EvaBlocks
+from .towers.eva_weights import EvaWeights
 from .towers.fastvit import FastViT
 from .towers.modified_resnet import ModifiedResNet
 from .towers.stemmed_transformer import StemmedTransformer
@@ -78,6 +80,8 @@ def _vision(tower: VisionWeights, recipe: ImageRecipe) -> Module:
         return FastViT(tower, recipe)
     if isinstance(tower, StemmedTransformerWeights):
         return StemmedTransformer(tower, recipe)
+    if isinstance(tower, EvaWeights):
+        return VisionTransformer(tower, recipe, EvaBlocks(tower))
     return VisionTransformer(tower, recipe)
 
 

@@ -18,6 +18,7 @@ from tests.variants import SHAPES, picture
 from .awkward import awkward_texts
 from .conftest import Corpus
 from .open_clip_oracle import OpenClip, import_open_clip, openai_tokenizer
+from .test_transformers import show
 
 torch = pytest.importorskip("torch")
 
@@ -50,10 +51,13 @@ def agree(oracle: OpenClip, bundle: Path, corpus: Corpus) -> None:
         wanted = oracle.ids(text)
         assert ids == wanted[: len(ids)], text
         assert not any(wanted[len(ids) :])
-    paths = [*corpus.images[::20]]
-    np.testing.assert_allclose(clip.embed_images(paths), oracle.embed_images(paths), atol=1e-5)
-    some = TEXTS[::6]
-    np.testing.assert_allclose(clip.embed_texts(some), oracle.embed_texts(some), atol=1e-5)
+    paths, some = [*corpus.images[::20]], TEXTS[::6]
+    for what, ours, theirs in (
+        ("images", clip.embed_images(paths), oracle.embed_images(paths)),
+        ("texts", clip.embed_texts(some), oracle.embed_texts(some)),
+    ):
+        show(bundle, f"{len(ours)} {what}", ours, theirs)
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from . import convolutional
+from . import convolutional, eva
 from .clip import make_tokenizer, write_json
 from .siglip import make_unigram_tokenizer
 from .word_pieces import word_piece_vocabulary, write_word_pieces
@@ -43,6 +43,8 @@ _CLIPA_TEXT = {
 # Of timm's plain ViTs by their sizes' names.
 _WIDTHS = {"base": 768, "small": 48}
 _MOBILECLIP_VIT = {"image_size": 64, "timm_pool": "token", "timm_proj": None}
+_EVA = {"image_size": 32, "timm_pool": "token", "timm_proj": None}
+_PE = _EVA | {"timm_pool": "map"}
 _SIGLIP_VISION = {"timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"}
 
 # model_cfg by name; vocab_size is the tokenizer's. The full-size ones are open_clip's own.
@@ -124,6 +126,36 @@ CONFIGS: dict[str, Config] = {
         "custom_text": True,
         "vision_cfg": _MOBILECLIP_VIT | {"timm_model_name": "vit_large_patch8_clip_seeded"},
         "text_cfg": _TEXT | {"no_causal_mask": True},
+    },
+    "tiny-eva01": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": _EVA | {"timm_model_name": "eva_giant_patch8_seeded"},
+        "text_cfg": _TEXT,
+    },
+    "tiny-eva02": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": _EVA | {"timm_model_name": "eva02_base_patch8_clip_seeded"},
+        "text_cfg": _TEXT,
+    },
+    "tiny-eva02-e": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": _EVA | {"timm_model_name": "eva02_enormous_patch7_clip_seeded"},
+        "text_cfg": _TEXT,
+    },
+    "tiny-pe": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": _PE | {"timm_model_name": "vit_pe_core_tiny_patch8_seeded"},
+        "text_cfg": _TEXT | {"context_length": 16},
+    },
+    "tiny-pe-g": {
+        "embed_dim": 20,
+        "custom_text": True,
+        "vision_cfg": _PE | {"timm_model_name": "vit_pe_core_gigantic_patch7_seeded"},
+        "text_cfg": _TEXT,
     },
     "ViT-B-32": {
         "embed_dim": 512,
@@ -241,7 +273,7 @@ def shapes(config: Config) -> Shapes:
     if "init_logit_bias" in config:
         found["logit_bias"] = ()
     vision = config["vision_cfg"]
-    if convolutional.add_trunk(found, config["embed_dim"], vision):
+    if any(kind.add_trunk(found, config["embed_dim"], vision) for kind in (convolutional, eva)):
         pass
     elif vision.get("timm_proj") == "linear":
         _add_plain_trunk(found, config["embed_dim"], vision)

@@ -91,7 +91,7 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> VisionTransformerWeigh
             block(tensors, f"{name}.blocks.{index}", sizes) for index in range(sizes.layers)
         ),
         post_norm=norm(tensors, f"{name}.norm", width, EPSILON),
-        pooling=_pooling(tensors, f"{name}.attn_pool", sizes),
+        pooling=attention_pooling(tensors, f"{name}.attn_pool", sizes),
         projection=None,
     )
 
@@ -116,7 +116,8 @@ def block(tensors: TensorStore, name: str, sizes: Trunk) -> BlockWeights:
     )
 
 
-def _pooling(tensors: TensorStore, name: str, sizes: Trunk) -> AttentionPoolingWeights:
+def attention_pooling(tensors: TensorStore, name: str, sizes: Trunk) -> AttentionPoolingWeights:
+    """An AttentionPoolLatent of timm's, of as many heads as ``sizes`` has."""
     width, wide = sizes.width, int(sizes.width * sizes.mlp_ratio)
     key, value = packed(tensors, f"{name}.kv.weight", f"{name}.kv.bias", width, 2)
     return AttentionPoolingWeights(
@@ -127,7 +128,7 @@ def _pooling(tensors: TensorStore, name: str, sizes: Trunk) -> AttentionPoolingW
         key=key,
         value=value,
         out=linear(tensors, f"{name}.proj", width, width),
-        norm=norm(tensors, f"{name}.norm", width, EPSILON),
+        norm=norm(tensors, f"{name}.norm", width, sizes.epsilon),
         expand=linear(tensors, f"{name}.mlp.fc1", wide, width),
         contract=linear(tensors, f"{name}.mlp.fc2", width, wide),
     )

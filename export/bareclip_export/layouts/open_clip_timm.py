@@ -8,8 +8,10 @@ from ..errors import CheckpointError
 from ..tensors import TensorStore
 from . import (
     open_clip_convnext,
+    open_clip_eva,
     open_clip_mobileclip,
     open_clip_mobileclip_vit,
+    open_clip_pe,
     open_clip_siglip,
     open_clip_vit,
 )
@@ -24,6 +26,8 @@ _READERS: tuple[tuple[Mapping[str, object], Reader], ...] = (
     (open_clip_mobileclip.TRUNKS, open_clip_mobileclip.read),
     (open_clip_mobileclip_vit.STEMMED, open_clip_mobileclip_vit.read),
     (open_clip_mobileclip_vit.PLAIN, open_clip_mobileclip_vit.read),
+    (open_clip_eva.TRUNKS, open_clip_eva.read),
+    (open_clip_pe.TRUNKS, open_clip_pe.read),
     (open_clip_vit.TRUNKS, open_clip_vit.read),
 )
 

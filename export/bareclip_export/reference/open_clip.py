@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..checkpoint import Checkpoint
 from . import bert
 from .convnext import convnext
+from .eva import eva
 from .fastvit import fastvit
 from .numerics import (
     ACTIVATIONS,
@@ -124,6 +125,8 @@ def _timm(w: Weights, model: str) -> Callable[[Weights, str, Array], Array]:
         return convnext
     if model.startswith("fastvit"):
         return fastvit
+    if model.startswith(("eva", "vit_pe_core")):
+        return eva
     return siglip_trunk if "visual.trunk.attn_pool.latent" in w else vit
 
 

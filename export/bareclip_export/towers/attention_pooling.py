@@ -18,7 +18,11 @@ class AttentionPooling(Module):
     """
 
     def __init__(
-        self, pooling: AttentionPoolingWeights, norm: NormWeights, projection: Tensor | None
+        self,
+        pooling: AttentionPoolingWeights,
+        norm: NormWeights,
+        projection: Tensor | None,
+        bias: Tensor | None,
     ) -> None:
         super().__init__()
         self._pooling, self._width = pooling, pooling.probe.shape[0]
@@ -28,7 +32,7 @@ class AttentionPooling(Module):
         self.out = Linear(pooling.out, behind=pooling.value)
         self.mlp_norm = Norm(pooling.norm)
         self.mlp = Mlp(pooling)
-        self.head = Head(None, projection)
+        self.head = Head(None, projection, bias)
 
     def forward(self, op: Op, x: Value) -> Value:
         x = self.out(op, self.mixture(op, self.probes, self.norm(op, x)))

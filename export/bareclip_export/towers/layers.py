@@ -151,6 +151,8 @@ def activate(op: Op, x: Value, activation: Activation) -> Value:
     """Element by element."""
     if activation == "quick_gelu":
         return op.Mul(x, op.Sigmoid(op.Mul(x, 1.702)))
+    if activation == "silu":
+        return op.Mul(x, op.Sigmoid(x))
     if activation == "gelu":
         erf = op.Erf(op.Mul(x, 1 / math.sqrt(2)))
         return op.Mul(op.Mul(x, op.Add(erf, 1.0)), 0.5)

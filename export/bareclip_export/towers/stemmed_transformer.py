@@ -13,7 +13,7 @@ from .convolutional_weights import StemmedTransformerWeights
 from .folding import folded
 from .layers import Op, Value, activate, constant
 from .squares import PixelSquares, Squares
-from .vision_transformer import pooled
+from .vision_transformer import all_blocks, head_of
 from .weights import LinearWeights
 
 
@@ -35,7 +35,7 @@ class StemmedTransformer(Module):
         self.squares = ModuleList(squares)
         patches, self._width = given.positions.shape
         self.positions = constant((1 + patches, self._width), self._fold_positions)
-        self.blocks, self.head = pooled(given)
+        self.blocks, self.head = all_blocks(given), head_of(given)
 
     def forward(self, op: Op, pixels: Value) -> Value:
         x = self.first(op, pixels)

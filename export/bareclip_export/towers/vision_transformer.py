@@ -19,7 +19,16 @@ class VisionTransformer(Module):
     folded into the patch projection's weight and one table that is added after it.
     """
 
-    def __init__(self, tower: VisionTransformerWeights, recipe: ImageRecipe) -> None:
+    def __init__(
+        self, tower: VisionTransformerWeights, recipe: ImageRecipe, blocks: Module | None = None
+    ) -> None:
+        """Takes a tower's weights.
+
+        Args:
+            tower: The tower.
+            recipe: Of its pixels.
+            blocks: All of its blocks, where they are none of ``attention``'s.
+        """
         super().__init__()
         self._tower, self._recipe = tower, recipe
         self._patch, self._grid = tower.patch_size, tower.image_size // tower.patch_size
@@ -27,7 +36,8 @@ class VisionTransformer(Module):
         self.patch = constant((3 * self._patch**2, width), self._fold_patch)
         self.positions = constant(tower.positions.shape, self._fold_positions)
         self.pre_norm = None if tower.pre_norm is None else Norm(tower.pre_norm)
-        self.blocks, self.head = pooled(tower)
+        self.blocks = all_blocks(tower) if blocks is None else blocks
+        self.head = head_of(tower)
 
     def forward(self, op: Op, pixels: Value) -> Value:
         grid, patch = self._grid, self._patch
@@ -112,13 +122,17 @@ class _Average(Module):
         return self.head(op, op.ReduceMean(x, [1], keepdims=1))
 
 
-def pooled(tower: VisionTransformerWeights) -> tuple[Module, Module]:
-    """The blocks, and what makes unit vectors of what they give."""
+def all_blocks(tower: VisionTransformerWeights) -> Module:
+    """The blocks: (N, T, W) -> (N, T, W), or (N, 1, W) where the class token is pooled."""
+    return _ClassToken(tower.blocks) if tower.pooling == "class" else _AllTokens(tower.blocks)
+
+
+def head_of(tower: VisionTransformerWeights) -> Module:
+    """What makes unit vectors of what the blocks give."""
     if tower.pooling == "class":
-        return _ClassToken(tower.blocks), Head(
-            tower.post_norm, tower.projection, tower.projection_bias
-        )
+        return Head(tower.post_norm, tower.projection, tower.projection_bias)
     if isinstance(tower.pooling, AttentionPoolingWeights):
-        pooling = AttentionPooling(tower.pooling, tower.post_norm, tower.projection)
-        return _AllTokens(tower.blocks), pooling
-    return _AllTokens(tower.blocks), _Average(tower)
+        return AttentionPooling(
+            tower.pooling, tower.post_norm, tower.projection, tower.projection_bias
+        )
+    return _Average(tower)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..tensors import Tensor
 
-Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh", "silu"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class VisionTransformerWeights:
             average of the patches, then normalised; ``"average_of_normed"`` of the
             normalised patches.
         projection: (embedding_dim, width); None for none.
-        projection_bias: (embedding_dim,) or None; attention pooling has none.
+        projection_bias: (embedding_dim,) or None.
     """
 
     image_size: int
