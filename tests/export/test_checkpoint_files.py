@@ -128,8 +128,8 @@ def test_the_command_takes_one(folder: Path) -> None:
         ("ViT-B-16-SigLIP", r"Give --model ViT-B-16-SigLIP__webli if it descends from those"),
         ("coca_ViT-B-32", r"OpenCLIP's coca_ViT-B-32 describes a CoCa"),
         (
-            "EVA02-B-16",
-            r"has the timm model .eva02_base_patch16_clip_224.; we author convnext_tiny",
+            "ViTamin-S",
+            r"has the timm model .vitamin_small_224.; we author convnext_tiny",
         ),
         ("RN50", r"is missing in .*epoch_5\.pt; the weights do not fit OpenCLIP's RN50: give"),
     ],
@@ -148,6 +148,7 @@ def test_a_file_without_a_tokenizer_says_where_its_own_is(folder: Path) -> None:
     for name, wanted in (
         ("ViT-B-32", "take them from .* for CLIP's own from openai/clip-vit-large-patch14"),
         ("ViT-B-16-SigLIP__webli", "take it, and tokenizer_config.json, from timm/ViT-B-16-Sig"),
+        ("ViT-L-14-CLIPA__datacomp1b", "take either, and tokenizer_config.json, from bert-base-un"),
     ):
         with pytest.raises(CheckpointError, match=wanted):
             export(str(folder / "epoch_5.pt"), folder.parent / "bundle", model=name)

@@ -33,10 +33,18 @@ SEPARATORS = [
 TEXTS = [*SEPARATORS, *LANGUAGES, *AWKWARD, *awkward_texts(600), *with_special_tokens(200)]
 
 
-@pytest.mark.parametrize("name", ["tiny-clipa", *long("ViT-L-14-CLIPA")])
+# Of the two largest kinds two blocks per tower, of the whole width.
+LARGE = ("ViT-H-14-CLIPA", "ViT-bigG-14-CLIPA-336")
+
+
+@pytest.mark.parametrize("name", ["tiny-clipa", *long("ViT-L-14-CLIPA", *LARGE)])
 def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str) -> None:
-    published = config_of_name("ViT-L-14-CLIPA__datacomp1b")
+    known = name if name not in CONFIGS else "ViT-L-14-CLIPA"
+    published = config_of_name(f"{known}__datacomp1b")
     model = CONFIGS.get(name) or full_size(published["model_cfg"])
+    if name in LARGE:
+        sections = ("vision_cfg", "text_cfg")
+        model |= {section: model[section] | {"layers": 2} for section in sections}
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     train_word_pieces(folder, [*corpus.texts, *LANGUAGES * 3], 900, lower=True)

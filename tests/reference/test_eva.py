@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from bareclip_export.export import export
+from bareclip_export.layouts import open_clip_eva, open_clip_pe
 from bareclip_export.open_clip_models import models
-from tests.seeded.eva import EVA, PE
+from tests.seeded.eva import EVA, PE, add_trunk
 from tests.seeded.open_clip import CONFIGS, full_size, write_checkpoint
 from tests.small_trunks import small_trunks
 
@@ -65,14 +67,77 @@ def _small_trunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [*SMALL, *long("EVA02-B-16", "PE-Core-T-16-384")])
 def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str) -> None:
-    folder, config = tmp_path / "checkpoint", CONFIGS.get(name)
-    preprocess = SQUASHED if "pe" in name else {}
-    if config is None:
-        given = models()[name]
-        config = full_size(given["model_cfg"] | {"custom_text": True})
-        [published] = {json.dumps(tag.get("preprocess_cfg", {})) for tag in given["tags"].values()}
-        preprocess = json.loads(published)
-    write_checkpoint(folder, config, preprocess, tokenizer=openai_tokenizer())
+    if name in CONFIGS:
+        compare(tmp_path, corpus, name, CONFIGS[name], SQUASHED if "pe" in name else {})
+    else:
+        compare(tmp_path, corpus, name, *published(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    long("EVA01-g-14", "EVA02-L-14-336", "EVA02-E-14-plus", "PE-Core-L-14-336",
+         "PE-Core-bigG-14-448"),
+)  # fmt: skip
+def test_two_blocks_of_a_large_one(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Two blocks of each tower, of the whole width."""
+    from timm.models import _registry, eva
+
+    config, preprocess = published(name)
+    config["text_cfg"] |= {"layers": 2}
+    model = config["vision_cfg"]["timm_model_name"]
+    layout, seeded = (open_clip_pe, PE) if model in PE else (open_clip_eva, EVA)
+    monkeypatch.setitem(layout.TRUNKS, model, replace(layout.TRUNKS[model], layers=2))
+    monkeypatch.setitem(seeded, model, (seeded[model][0], 2, *seeded[model][2:]))
+    made = partial(getattr(eva, model), depth=2)
+    monkeypatch.setitem(_registry._model_entrypoints, model, made)
+    compare(tmp_path, corpus, name, config, preprocess)
+
+
+def published(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """model_cfg, with weights' own preprocess_cfg."""
+    given = models()[name]
+    [preprocess] = {json.dumps(tag.get("preprocess_cfg", {})) for tag in given["tags"].values()}
+    return full_size(given["model_cfg"] | {"custom_text": True}), json.loads(preprocess)
+
+
+def compare(
+    place: Path, corpus: Corpus, name: str, config: dict[str, Any], preprocess: dict[str, Any]
+) -> None:
+    folder = write_checkpoint(
+        place / "checkpoint", config, preprocess, tokenizer=openai_tokenizer()
+    )
     oracle = OpenClip.load(folder)
-    export(str(folder), tmp_path / name)
-    agree(oracle, tmp_path / name, corpus)
+    export(str(folder), place / name)
+    agree(oracle, place / name, corpus)
+
+
+@pytest.mark.parametrize("name", [*open_clip_eva.TRUNKS, *open_clip_pe.TRUNKS])
+def test_every_tower_has_timms_sizes(name: str) -> None:
+    """Of full size, without its numbers."""
+    import timm
+
+    encoder = name in PE
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=64, global_pool="map" if encoder else "token")
+    found: dict[str, tuple[int, ...]] = {}
+    add_trunk(found, 64, {"timm_model_name": name})
+    assert {f"visual.trunk.{n}": tuple(t.shape) for n, t in model.state_dict().items()} == found
+    trunk = (open_clip_pe.TRUNKS if encoder else open_clip_eva.TRUNKS)[name]
+    assert len(model.blocks) == trunk.layers
+    assert {block.attn.num_heads for block in model.blocks} == {trunk.heads}
+    assert model.patch_embed.img_size == (trunk.size, trunk.size)
+    assert {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)} == {
+        1e-5 if encoder else 1e-6
+    }
+    rope, grid = model.rope, trunk.size // trunk.patch
+    if isinstance(trunk, open_clip_pe.Trunk):
+        assert (rope.grid_indexing, rope.grid_offset) == ("xy", trunk.class_token)
+        assert tuple(rope.ref_feat_shape) == (grid, grid)
+        assert model.attn_pool.num_heads == 8
+    elif trunk.kind == "rotary":
+        assert (rope.grid_indexing, rope.grid_offset) == ("ij", 0)
+        assert tuple(rope.ref_feat_shape) == (16, 16)
+    else:
+        assert rope is None

@@ -34,5 +34,7 @@ def test_the_facts_are_plausible() -> None:
     assert len({model.name for model in KNOWN}) == len(KNOWN)
     for model in KNOWN:
         assert 40 < model.imagenet < 90
-        assert model.context == (64 if "SigLIP" in model.name else 77)
+        contexts = {"SigLIP": 64, "CLIPA": 32, "PE-Core": 32}
+        wanted = [tokens for name, tokens in contexts.items() if name in model.name]
+        assert [model.context] == (wanted or [77])
         assert model.license in {None, "mit", "apache-2.0", "apple-amlr"}

@@ -42,6 +42,11 @@ def read_tokenizer(
             f"{config.where} has {SETTING} with the tokenizer {short(text['hf_tokenizer_name'])} "
             f"and pool_type {short(text['pool_type'])}; we author it with one of BERT's, and 'last'"
         )
+    if not any((checkpoint.folder / n).is_file() for n in ("tokenizer.json", "vocab.txt")):
+        raise CheckpointError(
+            f"{checkpoint.folder} has neither tokenizer.json nor vocab.txt: take either, and "
+            f"tokenizer_config.json, from {short(text['hf_tokenizer_name'])[1:-1]}"
+        )
     sizes = text["context_length"], text["vocab_size"]
     tokenizer, recipe = read_bert_tokenizer(checkpoint, *sizes, _PADDING_ID)
     frame = tokenizer.encode("")

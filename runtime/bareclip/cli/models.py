@@ -10,12 +10,14 @@ from .output import print_table, say, say_json
 
 # Where ImageNet's figures are from. "ImageNet 1k" and "params (M)" of commit f862f86 of
 # github.com/mlfoundations/open_clip, where all of those were measured alike; the others are of the
-# models' own makers: commits 1659d42 of google-research/big_vision, 2bb193b of microsoft/Cream, and
-# the card of apple/MobileCLIP2-S0 (2025).
+# models' own makers: commits 1659d42 of google-research/big_vision, 2bb193b of microsoft/Cream,
+# 44e61d1 (and a later one, of T and S) of facebookresearch/perception_models, and the card of
+# apple/MobileCLIP2-S0 (2025).
 SOURCE = "open_clip's docs/openclip_results.csv"
 SIGLIP_2 = "big_vision's README_siglip2.md"
 TINY = "TinyCLIP's README"
 MOBILE = "Apple's MobileCLIP cards"
+PERCEPTION = "Perception Encoder's README"
 # Licences that keep a model from products, and what the models are for then.
 RESEARCH = {"apple-amlr": "research only"}
 
@@ -120,6 +122,28 @@ KNOWN = (
             ("S4", 445, 768, 81.9),
         )
     ),
+    *(
+        KnownModel(f"timm/eva02_{name}", f"EVA-02 {size}", *sizes, 77, terms, imagenet)
+        for name, size, sizes, terms, imagenet in (
+            ("base_patch16_clip_224.merged2b_s8b_b131k", "B/16", (150, 224, 512), "mit", 74.7),
+            ("large_patch14_clip_224.merged2b_s4b_b131k", "L/14", (428, 224, 768), None, 79.8),
+            ("large_patch14_clip_336.merged2b_s6b_b61k", "L/14", (428, 336, 768), "mit", 80.4),
+        )
+    ),
+    KnownModel(
+        "UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B", "CLIPA L/14", 414, 224, 768, 32, "apache-2.0", 79.6
+    ),
+    *(
+        KnownModel(
+            f"timm/PE-Core-{name}", f"PE {size}", *sizes, 32, "apache-2.0", imagenet, PERCEPTION
+        )
+        for name, size, sizes, imagenet in (
+            ("T-16-384", "T/16", (70, 384, 512), 62.1),
+            ("S-16-384", "S/16", (87, 384, 512), 72.7),
+            ("B-16", "B/16", (448, 224, 1024), 78.4),
+            ("L-14-336", "L/14", (671, 336, 1024), 83.5),
+        )
+    ),
     KnownModel("timm/ViT-B-16-SigLIP", "SigLIP B/16", 203, 224, 768, 64, "apache-2.0", 76.0),
     KnownModel("timm/ViT-B-16-SigLIP-256", "SigLIP B/16", 203, 256, 768, 64, "apache-2.0", 76.5),
     KnownModel("timm/ViT-B-16-SigLIP-384", "SigLIP B/16", 203, 384, 768, 64, "apache-2.0", 78.5),
@@ -192,7 +216,7 @@ def models(as_json: bool) -> None:
         "",
         f"M is millions of parameters, ImageNet zero-shot top-1 by {SOURCE};",
         f"SigLIP 2's by {SIGLIP_2}, TinyCLIP's by {TINY},",
-        f"MobileCLIP's by {MOBILE}.",
+        f"MobileCLIP's by {MOBILE}, PE's by {PERCEPTION}.",
         "",
     )
     print_table(["for", "take", "because"], USES, right=0)
