@@ -35,7 +35,7 @@ class Tensor:
         return Tensor((math.prod(self.shape),), lambda: self.read().reshape(-1))
 
     def float32(self) -> NDArray[np.float32]:
-        return self.read().astype(np.float32)
+        return self.read().astype(np.float32, copy=False)
 
     def float64(self) -> NDArray[np.float64]:
         return self.read().astype(np.float64)

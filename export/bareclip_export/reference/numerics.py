@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,18 +52,24 @@ def product(x: Array, matrix: Array) -> Array:
 
 
 def attention(query: Array, key: Array, value: Array, heads: int, mask: Array | None) -> Array:
-    """Of (N, Q, W) to (N, T, W), before the projection that follows."""
+    """Of (N, Q, W) to (N, T, W), before the projection that follows.
 
-    def split(x: Array) -> Array:
-        return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
-
-    cut = split(query)
-    logits = cut @ split(key).swapaxes(2, 3) / math.sqrt(cut.shape[3])
-    if mask is not None:
-        logits = logits + mask
-    weights = np.exp(logits - logits.max(axis=3, keepdims=True))
-    weights /= weights.sum(axis=3, keepdims=True)
-    return (weights @ split(value)).transpose(0, 2, 1, 3).reshape(query.shape)
+    A text and a head at a time: the logits of all of them together would leave every cache.
+    """
+    mixed = np.empty_like(query)
+    width = query.shape[2] // heads
+    for row in range(len(query)):
+        for start in range(0, heads * width, width):
+            part = np.s_[row, :, start : start + width]
+            logits = query[part] @ key[part].T
+            logits /= math.sqrt(width)
+            if mask is not None:
+                logits += mask
+            logits -= logits.max(axis=1, keepdims=True)
+            weights = np.exp(logits, out=logits)
+            weights /= weights.sum(axis=1, keepdims=True)
+            mixed[part] = weights @ value[part]
+    return mixed
 
 
 @dataclass(frozen=True)
@@ -133,13 +140,42 @@ def _quick_gelu(x: Array) -> Array:
     return x * gate
 
 
+@cache
+def _erf_series() -> tuple[int, Array]:
+    """Erf's Taylor series about places from -6 to 6, beyond which it is 1 in float64.
+
+    Returns:
+        Places a unit, and (5, places) coefficients, the constant's first.
+    """
+    steps = 128
+    at = np.arange(-6 * steps, 6 * steps + 1) / steps
+    slope = 2 / math.sqrt(math.pi) * np.exp(-(at**2))
+    constant = np.array([math.erf(place) for place in at])
+    second, third, fourth = -at, (2 * at**2 - 1) / 3, at * (3 - 2 * at**2) / 6
+    return steps, np.stack([constant, slope, second * slope, third * slope, fourth * slope])
+
+
 def _erf(x: Array) -> Array:
-    # Twice as fast as numpy.vectorize.
-    return np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size).reshape(x.shape)
+    """Within 2e-13 of math.erf, which takes an element at a time, and five times as long."""
+    steps, series = _erf_series()
+    near = np.clip(x, -6, 6)
+    nearest = np.rint(near * steps)
+    near -= nearest / steps
+    places = nearest.astype(np.int64) + 6 * steps
+    found: Array = series[4][places]
+    for coefficients in series[3::-1]:
+        found *= near
+        found += coefficients[places]
+    return found
 
 
 def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+    """A part at a time, which stays in a cache from step to step."""
+    flat, made = x.reshape(-1), np.empty(x.size)
+    for start in range(0, x.size, 1 << 15):
+        part = flat[start : start + (1 << 15)]
+        made[start : start + (1 << 15)] = 0.5 * part * (1 + _erf(part / math.sqrt(2)))
+    return made.reshape(x.shape)
 
 
 def _gelu_tanh(x: Array) -> Array:

@@ -47,12 +47,15 @@ def _matrix(
 ) -> Parameter:
     """(in, out), as a product takes it from the right, filled up with zeros."""
     out, width = layer.weight.shape
-    return constant(
-        (width + wider_in, out + wider_out),
-        lambda: np.pad(
-            layer.weight.float32().T * np.float32(scale), [(0, wider_in), (0, wider_out)]
-        ),
-    )
+    shape = (width + wider_in, out + wider_out)
+
+    def filled() -> NDArray[np.float32]:
+        # In one pass: copies of a large model's layers took a third of the time to write it.
+        matrix = np.zeros(shape, np.float32)
+        np.multiply(layer.weight.float32().T, np.float32(scale), out=matrix[:width, :out])
+        return matrix
+
+    return constant(shape, filled)
 
 
 class Linear(Module):
