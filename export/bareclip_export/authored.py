@@ -23,12 +23,14 @@ from .towers.convolutional_weights import (
 from .towers.eva import EvaBlocks
 from .towers.eva_weights import EvaWeights
 from .towers.fastvit import FastViT
+from .towers.m2m_100 import M2m100
 from .towers.modified_resnet import ModifiedResNet
 from .towers.stemmed_transformer import StemmedTransformer
 from .towers.text_transformer import TextTransformer
 from .towers.vision_transformer import VisionTransformer
 from .towers.weights import (
     BertWeights,
+    M2m100Weights,
     ModifiedResNetWeights,
     TextTransformerWeights,
 )
@@ -86,4 +88,6 @@ def _vision(tower: VisionWeights, recipe: ImageRecipe) -> Module:
 
 
 def _text(tower: TextTransformerWeights | BertWeights) -> TextTransformer | Bert:
+    if isinstance(tower, M2m100Weights):
+        return M2m100(tower)
     return Bert(tower) if isinstance(tower, BertWeights) else TextTransformer(tower)

@@ -1,6 +1,7 @@
-"""The tokenizer of a text tower like BERT's: WordPiece, byte-level BPE or SentencePiece's."""
+"""The tokenizer of a text tower like BERT's or NLLB's: WordPiece, byte-level BPE, SentencePiece."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import tokenizers
 
@@ -50,6 +51,8 @@ def read_bert_tokenizer(
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         if kind in _WORDPIECE or "tokenizer_class" not in config:
             set_normalizer(tokenizer, config, where)
+        if kind == "NllbTokenizer":
+            _frame_as_nllb(tokenizer, config, where)
     elif (folder / "vocab.txt").is_file():
         tokenizer = read_vocabulary(folder / "vocab.txt", config)
     else:
@@ -70,6 +73,29 @@ def read_bert_tokenizer(
         )
     end = end_of(tokenizer, folder, vocabulary, fewest=2)
     return tokenizer, TextRecipe(context_length, pad_id, end, False, tuple(clean_up))
+
+
+def _frame_as_nllb(tokenizer: tokenizers.Tokenizer, config: dict[str, Any], where: str) -> None:
+    """Begins a text with its language, whatever tokenizer.json does.
+
+    transformers 4.57, tokenization_nllb_fast.py. Which language is the caller's to say: see
+    bareclip/texts/language.py.
+    """
+    if config.get("legacy_behaviour"):
+        raise CheckpointError(
+            f"{where} has legacy_behaviour true, which puts a text's language behind it, where the "
+            "model pools the first token: set it to false if the model was trained so"
+        )
+    language, end = str(config.get("src_lang") or "eng_Latn"), "</s>"
+    numbers = {token: tokenizer.token_to_id(token) for token in (language, end)}
+    if None in numbers.values():
+        raise CheckpointError(
+            f"{where} puts {short(language)} before a text and {end} behind it, which its "
+            "tokenizer.json does not both have"
+        )
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{language} $A {end}", special_tokens=list(numbers.items())
+    )
 
 
 def most_tokens(checkpoint: Checkpoint, context_length: int) -> int:

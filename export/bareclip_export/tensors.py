@@ -34,6 +34,10 @@ class Tensor:
         """Its numbers in one row."""
         return Tensor((math.prod(self.shape),), lambda: self.read().reshape(-1))
 
+    def scaled(self, factor: float) -> "Tensor":
+        """Its numbers times another, in float32."""
+        return Tensor(self.shape, lambda: self.float32() * np.float32(factor))
+
     def float32(self) -> NDArray[np.float32]:
         return self.read().astype(np.float32, copy=False)
 

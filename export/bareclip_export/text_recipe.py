@@ -23,6 +23,7 @@ _PLAIN = (
     "CLIPTokenizer",
     "DistilBertTokenizer",
     "GemmaTokenizer",
+    "NllbTokenizer",
     "PreTrainedTokenizer",
     "RobertaTokenizer",
     "Siglip2Tokenizer",

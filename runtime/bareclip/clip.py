@@ -41,6 +41,7 @@ def load(
     cache: bool = True,
     provider_options: Mapping[str, str | int | float | bool] | None = None,
     spinning: bool = False,
+    language: str | None = None,
 ) -> "Clip":
     """Loads a bundle; each tower when it is first asked for.
 
@@ -74,11 +75,15 @@ def load(
         spinning: Whether ONNX Runtime's threads wait for work in a loop: on an idle machine
             single images and texts come sooner, on a busy one all of it later; see
             docs/performance.md.
+        language: What texts are said to be in, such as ``"kor_Hang"``, for models whose texts
+            begin with that; None is the checkpoint's own, English as a rule. An error for
+            other models. ``clip.texts.tokenizer.languages`` has those that a model knows.
 
     Raises:
         BundleError: No bundle there, damaged, or without that precision or tower.
         DeviceError: No ONNX Runtime, not on that device, options that it does not take, or
             a precision that does not run there: fp16 on the CPU, int8 on CUDA.
+        TextError: The model knows no such language.
 
     Example:
         >>> with bareclip.load() as clip:
@@ -94,6 +99,7 @@ def load(
         cache=cache,
         provider_options=provider_options,
         spinning=spinning,
+        language=language,
     )
     clip = Clip(Bundle.read(find_bundle(bundle), whole=False), options, towers)
     if preload:

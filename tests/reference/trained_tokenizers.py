@@ -148,6 +148,31 @@ def train_pieces(folder: Path, texts: Iterable[str], size: int, context: int) ->
     return len(made)
 
 
+def train_nllb(folder: Path, texts: Iterable[str], size: int) -> int:
+    """NLLB's own: a SentencePiece model and languages' tokens, saved by transformers.
+
+    Returns:
+        How many tokens it has.
+    """
+    spm = pytest.importorskip("sentencepiece")
+    transformers = pytest.importorskip("transformers")
+    written = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=written,
+        vocab_size=size,
+        character_coverage=0.9995,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    path = folder / "sentencepiece.bpe.model"
+    path.write_bytes(written.getvalue())
+    made = transformers.NllbTokenizerFast(vocab_file=str(path))
+    made.save_pretrained(folder)
+    path.unlink()
+    return len(made)
+
+
 def train_word_pieces(
     folder: Path, texts: Iterable[str], size: int, *, lower: bool, kind: str = "Bert"
 ) -> int:

@@ -1,4 +1,7 @@
-"""transformers' BERT, DistilBERT, RoBERTa and XLM-RoBERTa: configurations and tensor names."""
+"""transformers' BERT, DistilBERT, RoBERTa and XLM-RoBERTa: configurations and tensor names.
+
+M2M-100's configuration is read here too, and its tensors in m2m_100.py.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,18 +29,41 @@ _BERT: Section = {
     "pad_token_id": 0,
 }
 _ROBERTA = _BERT | {"pad_token_id": 1}
-_DISTILBERT_NAMES = {
-    "hidden_size": "dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-    "intermediate_size": "hidden_dim",
-    "hidden_act": "activation",
+_NAMES = {
+    "distilbert": {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_act": "activation",
+    },
+    "m2m_100": {
+        "hidden_size": "d_model",
+        "num_hidden_layers": "encoder_layers",
+        "num_attention_heads": "encoder_attention_heads",
+        "intermediate_size": "encoder_ffn_dim",
+        "hidden_act": "activation_function",
+    },
+}
+# What a configuration of the kind does not decide.
+_FIXED: dict[str, Section] = {
+    "distilbert": {"type_vocab_size": 0, "layer_norm_eps": 1e-12},
+    "m2m_100": {"type_vocab_size": 0, "layer_norm_eps": 1e-5},
 }
 _DISTILBERT = _BERT | {"num_hidden_layers": 6}
+_M2M_100 = _ROBERTA | {
+    "vocab_size": 128112,
+    "hidden_size": 1024,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "hidden_act": "relu",
+    "max_position_embeddings": 1024,
+}
 _DEFAULTS: dict[str, Section] = {
     "bert": _BERT,
     "chinese_clip_text_model": _BERT,
     "distilbert": _DISTILBERT,
+    "m2m_100": _M2M_100,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
 }
@@ -55,6 +81,7 @@ _LARGE: Section = {
     "num_attention_heads": 16,
     "intermediate_size": 4096,
 }
+_NLLB: Section = {"model_type": "m2m_100", "vocab_size": 256206}
 MODELS: dict[str, Section] = {
     "xlm-roberta-base": _XLM_R,
     "xlm-roberta-large": _XLM_R | _LARGE,
@@ -62,6 +89,8 @@ MODELS: dict[str, Section] = {
     "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract": {"model_type": "bert"},
     "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract": {"model_type": "bert"},
     "sentence-transformers/LaBSE": {"model_type": "bert", "vocab_size": 501153},
+    "facebook/nllb-200-distilled-600M": _NLLB,
+    "facebook/nllb-200-distilled-1.3B": _NLLB | {"encoder_layers": 24, "encoder_ffn_dim": 8192},
 }
 
 
@@ -90,7 +119,7 @@ class BertConfig:
     @property
     def counted(self) -> bool:
         """Whether positions begin behind padding's, and count tokens other than padding."""
-        return self.kind in ("roberta", "xlm-roberta")
+        return self.kind in ("roberta", "xlm-roberta", "m2m_100")
 
     @property
     def context_length(self) -> int:
@@ -125,7 +154,7 @@ def read_config(given: Section, where: str) -> BertConfig:
             f"{where} has the model_type {short(given.get('model_type'))} for texts; we author "
             f"{', '.join(_DEFAULTS)}"
         )
-    names = _DISTILBERT_NAMES if kind == "distilbert" else {}
+    names = _NAMES.get(kind, {})
     section: Section = {}
     for name, default in _DEFAULTS[kind].items():
         value: Any = given.get(names.get(name, name), default)
@@ -142,6 +171,11 @@ def read_config(given: Section, where: str) -> BertConfig:
         raise CheckpointError(
             f"{where} has position_embedding_type {short(kept)}; we author 'absolute'"
         )
+    if not given.get("scale_embedding", True):
+        raise CheckpointError(
+            f"{where} has scale_embedding {short(given['scale_embedding'])}; we author true"
+        )
+    section |= _FIXED.get(kind, {})
     width, heads = section["hidden_size"], section["num_attention_heads"]
     if width % heads:
         raise CheckpointError(f"{where} has {heads} heads in a width of {width}, uneven ones")
@@ -158,9 +192,11 @@ def read_config(given: Section, where: str) -> BertConfig:
         heads=heads,
         mlp_width=section["intermediate_size"],
         activation=section["hidden_act"],
-        positions=section["max_position_embeddings"],
-        types=0 if kind == "distilbert" else section["type_vocab_size"],
-        epsilon=1e-12 if kind == "distilbert" else section["layer_norm_eps"],
+        # M2M-100's leaves out those up to padding's.
+        positions=section["max_position_embeddings"]
+        + (section["pad_token_id"] + 1 if kind == "m2m_100" else 0),
+        types=section["type_vocab_size"],
+        epsilon=section["layer_norm_eps"],
         pad_id=section["pad_token_id"],
     )
     if config.context_length < 2 or config.pad_id >= config.vocabulary:

@@ -18,6 +18,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_accurate": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_new": "gelu_tanh",
+    "relu": "relu",
 }
 
 

@@ -1,4 +1,4 @@
-"""OpenCLIP's text towers of Hugging Face's models (hf_model.py): those like BERT."""
+"""OpenCLIP's text towers of Hugging Face's models (hf_model.py): those like BERT, and NLLB's."""
 
 from typing import Literal
 
@@ -10,6 +10,7 @@ from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 from ..tensors import TensorStore
 from ..towers.weights import ProjectionWeights
+from . import m2m_100
 from .bert import BertConfig, read_config, read_named, read_weights
 from .model import Text
 from .named import linear
@@ -48,19 +49,22 @@ def read(checkpoint: Checkpoint, config: OpenClipConfig, clean_up: tuple[CleanUp
     )
     name = "text.transformer."
     projections = _projections(tensors, config, sizes.width)
+    pooling = _POOLERS[pooler]
+    if sizes.kind == "m2m_100":
+        # Its encoder has no pooler of its own, so that open_clip's takes the first token as it is.
+        found = m2m_100.read_weights(tensors, name, sizes, pooling, projections)
+        return Text(found, tokenizer, recipe)
     if pooler == "cls_pooler":
         dense = linear(tensors, f"{name}pooler.dense", sizes.width, sizes.width)
         projections = (ProjectionWeights(dense.weight, dense.bias, "tanh"), *projections)
-    weights = read_weights(
-        tensors, name, sizes, _POOLERS[pooler], projections, hides_all_padding=True
-    )
+    weights = read_weights(tensors, name, sizes, pooling, projections, hides_all_padding=True)
     return Text(weights, tokenizer, recipe)
 
 
 def _sizes(checkpoint: Checkpoint, config: OpenClipConfig) -> BertConfig:
     """Of the model by its name, or by a config.json of its own beside OpenCLIP's."""
     beside = checkpoint.json("config.json") or {}
-    if beside.get("model_type") in ("bert", "roberta", "xlm-roberta"):
+    if beside.get("model_type") in ("bert", "roberta", "xlm-roberta", "m2m_100"):
         return read_config(beside, f"{checkpoint.folder}/config.json")
     return read_named(config.text["hf_model_name"], config.where, "hf_model_name")
 

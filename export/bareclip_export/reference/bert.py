@@ -33,13 +33,18 @@ class Encoder:
 
 
 Pool = Callable[[Array, Array], Array]
+# Texts, and which of their tokens are hidden, as what is added to logits: each text's (T, W).
+Encode = Callable[[Weights, Encoder, list[NDArray[np.int64]], list[Array]], list[Array]]
 
 
-def texts(w: Weights, encoder: Encoder, pool: Pool, ids: NDArray[np.int64]) -> Array:
+def texts(
+    w: Weights, encoder: Encoder, pool: Pool, ids: NDArray[np.int64], encode: Encode | None = None
+) -> Array:
     """(N, T) ids -> (N, D) unit rows; ``pool`` takes (T, W) and the (T,) tokens that are seen."""
+    encode = encode or _encode
     rows = [row[: int(np.flatnonzero(row != encoder.pad)[-1]) + 1] for row in ids]
     hidden = [(row == encoder.pad) & encoder.masks_within for row in rows]
-    states = _encode(w, encoder, rows, [np.where(one, -np.inf, 0) for one in hidden])
+    states = encode(w, encoder, rows, [np.where(one, -np.inf, 0) for one in hidden])
     return unit(np.stack([pool(x, ~one) for x, one in zip(states, hidden, strict=True)]))
 
 
@@ -60,8 +65,8 @@ def _encode(
     place, epsilon = f"{encoder.name}embeddings", encoder.epsilon
     cuts = np.cumsum([len(row) for row in rows])[:-1]
     x = w.rows(f"{place}.word_embeddings.weight", np.concatenate(rows))
-    places = np.concatenate([_places(encoder, row) for row in rows])
-    x = x + w[f"{place}.position_embeddings.weight"][places]
+    at = np.concatenate([places(encoder, row) for row in rows])
+    x = x + w[f"{place}.position_embeddings.weight"][at]
     if f"{place}.token_type_embeddings.weight" in w:
         x = x + w[f"{place}.token_type_embeddings.weight"][0]
     x = w.norm(x, f"{place}.LayerNorm", epsilon)
@@ -82,7 +87,7 @@ def _encode(
     return np.split(x, cuts)
 
 
-def _places(encoder: Encoder, row: NDArray[np.int64]) -> NDArray[np.int64]:
+def places(encoder: Encoder, row: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions of a text's tokens; RoBERTa's count no padding, which has its own."""
     if not encoder.first:
         return np.arange(len(row))

@@ -187,7 +187,7 @@ def _gelu_fast(x: Array) -> Array:
 
 
 # By transformers' names.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": _quick_gelu,
     "gelu": _gelu,
     "gelu_python": _gelu,
@@ -196,4 +196,5 @@ ACTIVATIONS = {
     "gelu_accurate": _gelu_tanh,
     "gelu_new": _gelu_tanh,
     "gelu_fast": _gelu_fast,
+    "relu": lambda x: np.maximum(x, 0),
 }

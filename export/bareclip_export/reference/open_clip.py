@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
-from . import bert
+from . import bert, m2m_100
 from .convnext import convnext
 from .eva import eva
 from .fastvit import fastvit
@@ -64,17 +64,23 @@ def _bert(checkpoint: Checkpoint, w: Weights, section: Section) -> Forward:
         encoder = bert.given(name, beside, masks_within=True)
     else:
         encoder = bert.named(name, section["hf_model_name"].lower(), masks_within=True)
-    kind = section.get("hf_pooler_type", "mean_pooler")
+    kind, nllb = section.get("hf_pooler_type", "mean_pooler"), f"{name}layers.0.fc1.weight" in w
 
     def pool(x: Array, seen: Array) -> Array:
         vector = bert.mean(x, seen) if kind == "mean_pooler" else bert.first(x, seen)
-        if kind == "cls_pooler":
+        if kind == "cls_pooler" and not nllb:
             vector = np.tanh(w.linear(vector, f"{name}pooler.dense"))
         if "text.proj.0.weight" in w:
             hidden = ACTIVATIONS["gelu"](w["text.proj.0.weight"] @ vector)
             return w["text.proj.2.weight"] @ hidden
         return w["text.proj.weight"] @ vector if "text.proj.weight" in w else vector
 
+    if nllb:
+        heads = beside.get("encoder_attention_heads", 16)
+        activation = beside.get("activation_function", "relu")
+        pad = beside.get("pad_token_id", 1)
+        encoder = bert.Encoder(name, heads, 1e-5, activation, pad, pad + 1, masks_within=True)
+        return m2m_100.texts(w, encoder, pool)
     return partial(bert.texts, w, encoder, pool)
 
 

@@ -69,6 +69,10 @@ def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
     file = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     file.no_padding()
     file.no_truncation()
+    if kind == "NllbTokenizer":
+        numbers = file.get_vocab()
+        language, last = numbers[config.get("src_lang") or "eng_Latn"], numbers["</s>"]
+        return lambda text: [language, *file.encode(text, add_special_tokens=False).ids, last]
     gemma = kind in ("GemmaTokenizer", "Siglip2Tokenizer")
     if not gemma and kind != "TokenizersBackend":
         return lambda text: file.encode(text).ids
@@ -81,11 +85,11 @@ def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
         return file.token_to_id(_named(config.get(f"{name}_token", f"<{name}>")))
 
     first = [number("bos")] if config.get("add_bos_token", True) else []
-    last = [number("eos")] if config.get("add_eos_token", False) else []
+    end = [number("eos")] if config.get("add_eos_token", False) else []
 
     def tokens(text: str) -> list[int]:
         text = _lower(text) if lower else text
-        return [*first, *file.encode(text, add_special_tokens=False).ids, *last]
+        return [*first, *file.encode(text, add_special_tokens=False).ids, *end]
 
     return tokens
 

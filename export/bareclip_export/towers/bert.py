@@ -10,59 +10,6 @@ from .layers import Norm, Op, Value, activate, constant, unit, widened
 from .weights import BertWeights, ProjectionWeights
 
 
-class Bert(Module):
-    """(N, T) int64 ids -> (N, D) float32, unit rows; T up to the context length.
-
-    Padding is found by its id, so the graph needs no attention mask as an input.
-    """
-
-    def __init__(self, tower: BertWeights) -> None:
-        super().__init__()
-        self._tower = tower
-        self.tokens = constant(tower.tokens.shape, tower.tokens.float32)
-        self.positions = constant(tower.positions.shape, self._fold_types)
-        self.norm = Norm(tower.norm)
-        first = tower.pooling == "first"
-        whole = tower.blocks[:-1] if first else tower.blocks
-        self.blocks = ModuleList([_PostNormBlock(block) for block in whole])
-        self.last = _PostNormEndBlock(tower.blocks[-1]) if first else None
-        self.projections = ModuleList([_Projection(layer) for layer in tower.projections])
-
-    def forward(self, op: Op, ids: Value) -> Value:
-        length = op.Shape(ids, start=1, end=2)
-        present = op.Not(op.Equal(ids, self._tower.pad_id))
-        counts = op.Cast(present, to=ir.DataType.INT64)
-        seen = present
-        if not self._tower.hides_all_padding:
-            # All up to the last token that is no padding.
-            seen = op.Greater(op.CumSum(counts, 1, reverse=1), 0)
-        if self._tower.counted:
-            places = op.Gather(self.positions, op.Mul(op.CumSum(counts, 1), counts))
-        else:
-            places = op.Slice(self.positions, [0], length, [0])
-        x = self.norm(op, op.Add(op.Gather(self.tokens, ids), places))
-        # Of one query, and of all: ONNX Runtime's fused attention widens no mask.
-        one = op.Where(op.Unsqueeze(seen, [1, 2]), 0.0, -np.inf)
-        mask = op.Expand(one, op.Concat([1, 1], length, [1], axis=0))
-        for block in self.blocks:
-            x = block(op, x, mask)
-        if self.last is not None:
-            x = self.last(op, x, one, None, lambda x: op.Slice(x, [0], [1], [1]))
-            vector = op.Squeeze(x, [1])
-        else:
-            share = op.Cast(op.Unsqueeze(seen, [2]), to=ir.DataType.FLOAT)
-            total = op.ReduceSum(op.Mul(x, share), [1], keepdims=0)
-            vector = op.Div(total, op.ReduceSum(share, [1], keepdims=0))
-        for projection in self.projections:
-            vector = projection(op, vector)
-        return unit(op, vector)
-
-    def _fold_types(self) -> NDArray[np.float64]:
-        """Positions, and the segment that every text is."""
-        rows = self._tower.positions.float64()
-        return rows if self._tower.types is None else rows + self._tower.types.float64()[0]
-
-
 class _PostNorm(Block):
     """Normalises sums, and not what attention and MLP take."""
 
@@ -80,6 +27,71 @@ class _PostNormBlock(_PostNorm):
 
 class _PostNormEndBlock(_PostNorm, EndBlock):
     """The last block, for one token: (N, T, W) -> (N, 1, W)."""
+
+
+class Bert(Module):
+    """(N, T) int64 ids -> (N, D) float32, unit rows; T up to the context length.
+
+    Padding is found by its id, so the graph needs no attention mask as an input.
+    """
+
+    block: type[Block] = _PostNormBlock
+    end_block: type[EndBlock] = _PostNormEndBlock
+
+    def __init__(self, tower: BertWeights) -> None:
+        super().__init__()
+        self._tower = tower
+        self.tokens = constant(tower.tokens.shape, tower.tokens.float32)
+        self.positions = constant(tower.positions.shape, self._fold_types)
+        self.norm = Norm(tower.norm)
+        first = tower.pooling == "first"
+        whole = tower.blocks[:-1] if first else tower.blocks
+        self.blocks = ModuleList([self.block(block) for block in whole])
+        self.last = self.end_block(tower.blocks[-1]) if first else None
+        self.projections = ModuleList([_Projection(layer) for layer in tower.projections])
+
+    def forward(self, op: Op, ids: Value) -> Value:
+        length = op.Shape(ids, start=1, end=2)
+        present = op.Not(op.Equal(ids, self._tower.pad_id))
+        counts = op.Cast(present, to=ir.DataType.INT64)
+        seen = present
+        if not self._tower.hides_all_padding:
+            # All up to the last token that is no padding.
+            seen = op.Greater(op.CumSum(counts, 1, reverse=1), 0)
+        if self._tower.counted:
+            places = op.Gather(self.positions, op.Mul(op.CumSum(counts, 1), counts))
+        else:
+            places = op.Slice(self.positions, [0], length, [0])
+        x = self.enter(op, op.Add(op.Gather(self.tokens, ids), places))
+        # Of one query, and of all: ONNX Runtime's fused attention widens no mask.
+        one = op.Where(op.Unsqueeze(seen, [1, 2]), 0.0, -np.inf)
+        mask = op.Expand(one, op.Concat([1, 1], length, [1], axis=0))
+        for block in self.blocks:
+            x = block(op, x, mask)
+        if self.last is not None:
+            x = self.last(op, x, one, None, lambda x: op.Slice(x, [0], [1], [1]))
+            vector = op.Squeeze(self.leave(op, x), [1])
+        else:
+            x = self.leave(op, x)
+            share = op.Cast(op.Unsqueeze(seen, [2]), to=ir.DataType.FLOAT)
+            total = op.ReduceSum(op.Mul(x, share), [1], keepdims=0)
+            vector = op.Div(total, op.ReduceSum(share, [1], keepdims=0))
+        for projection in self.projections:
+            vector = projection(op, vector)
+        return unit(op, vector)
+
+    def enter(self, op: Op, x: Value) -> Value:
+        """What the blocks take, of (N, T, W) tokens and their places."""
+        return self.norm(op, x)
+
+    def leave(self, op: Op, x: Value) -> Value:
+        """What is pooled, of what the blocks give."""
+        return x
+
+    def _fold_types(self) -> NDArray[np.float64]:
+        """Positions, and the segment that every text is."""
+        rows = self._tower.positions.float64()
+        return rows if self._tower.types is None else rows + self._tower.types.float64()[0]
 
 
 class _Projection(Module):

@@ -152,6 +152,8 @@ def widened(op: Op, x: Value, width: int) -> Value:
 
 def activate(op: Op, x: Value, activation: Activation) -> Value:
     """Element by element."""
+    if activation == "relu":
+        return op.Relu(x)
     if activation == "quick_gelu":
         return op.Mul(x, op.Sigmoid(op.Mul(x, 1.702)))
     if activation == "silu":

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..tensors import Tensor
 
-Activation = Literal["quick_gelu", "gelu", "gelu_tanh", "silu"]
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh", "silu", "relu"]
 
 
 @dataclass(frozen=True)
@@ -224,3 +224,12 @@ class BertWeights:
     hides_all_padding: bool
     pooling: Literal["first", "mean"]
     projections: tuple[ProjectionWeights, ...]
+
+
+@dataclass(frozen=True)
+class M2m100Weights(BertWeights):
+    """As BERT's, but blocks normalise what they take, as a ViT's do.
+
+    Attributes:
+        norm: Of what leaves the blocks.
+    """

@@ -36,11 +36,12 @@ class ModelOptions:
         read: str,
         max_pixels: int,
         cache: bool,
+        language: str | None,
     ) -> None:
         self._bundle = bundle
         self._precision = _each_tower(precision)
         self._device, self._threads, self._cache = device, threads, cache
-        self._max_pixels = max_pixels
+        self._max_pixels, self._language = max_pixels, language
         self._reading: Reading = "as_stored" if read == "as-stored" else "as_seen"
 
     def load(self, *towers: str) -> Clip:
@@ -61,6 +62,7 @@ class ModelOptions:
             reading=self._reading,
             max_pixels=self._max_pixels,
             cache=self._cache,
+            language=self._language,
         )
 
 
@@ -113,6 +115,11 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         default=True,
         help="Keep large towers, to start sooner: see bareclip cache.",
     )
+    @click.option(
+        "--language",
+        help="Of texts, such as kor_Hang, for models that want it named: NLLB-CLIP's. Default: its "
+        "own, as a rule eng_Latn.",
+    )
     def wrapped(
         bundle: str | None,
         precision: str,
@@ -121,9 +128,10 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         read: str,
         max_pixels: int,
         cache: bool,
+        language: str | None,
         **rest: Any,
     ) -> Any:
-        model = ModelOptions(bundle, precision, device, threads, read, max_pixels, cache)
+        model = ModelOptions(bundle, precision, device, threads, read, max_pixels, cache, language)
         return verb(model=model, **rest)
 
     wrapped.__doc__ = verb.__doc__

@@ -32,6 +32,7 @@ class Options:
     cache: bool = True
     provider_options: Mapping[str, ProviderOption] | None = None
     spinning: bool = False
+    language: str | None = None
     # For who measures: also a precision that is slower than fp32 on that device.
     any_precision: bool = False
 

@@ -30,6 +30,7 @@ class TextEncoder(Encoder):
     Raises:
         BundleError: The bundle has no text tower, or not at that precision.
         DeviceError: The device cannot be had, or does not run that precision.
+        TextError: Its texts are not said to be in that language.
 
     Example:
         >>> clip = bareclip.load()
@@ -41,7 +42,10 @@ class TextEncoder(Encoder):
         self.recipe = bundle.text_recipe()
         super().__init__(bundle, "text", options)
         self._tokenizer_file = bundle.folder / TOKENIZER
+        self._language = options.language
         self._tokenizer: Tokenizer | None = None
+        if self._language is not None:
+            _ = self.tokenizer  # an unknown one is an error now, not with the first text
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -51,7 +55,8 @@ class TextEncoder(Encoder):
             BundleError: Its file is damaged.
         """
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer.load(self._tokenizer_file, self.recipe)
+            file = self._tokenizer_file
+            self._tokenizer = Tokenizer.load(file, self.recipe, self._language)
         return self._tokenizer
 
     def preload(self) -> None:

@@ -12,6 +12,7 @@ from ..bundle import TextRecipe
 from ..errors import BundleError, TextError, short
 from .clean_up import clean
 from .guard import guarded, open_tokenizer
+from .language import languages, set_language
 
 # Widths of batches are multiples of this: fewer widths fill batches, closer ones waste less.
 # Prompts have seven to ten tokens, of which a step of four wasted up to a third.
@@ -28,7 +29,9 @@ _MOST_LETTERS = 1_000_000
 class Tokenizer:
     """A checkpoint's own tokenizer. May be used by many threads at once."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, recipe: TextRecipe) -> None:
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, recipe: TextRecipe, language: str | None = None
+    ) -> None:
         self.recipe = recipe
         # Length and padding are decided here, not by what the file happens to say.
         tokenizer.no_padding()
@@ -39,22 +42,35 @@ class Tokenizer:
                 f"its tokenizer puts {around} tokens around a text, where this model takes "
                 f"{recipe.context_length} in all, one of which ends it: export the bundle again"
             )
+        if language is not None:
+            set_language(tokenizer, language)
         tokenizer.enable_truncation(recipe.context_length)
         self._tokenizer = tokenizer
 
     @classmethod
-    def load(cls, path: Path, recipe: TextRecipe) -> "Tokenizer":
+    def load(cls, path: Path, recipe: TextRecipe, language: str | None = None) -> "Tokenizer":
         """Reads a tokenizer.json.
+
+        Args:
+            path: The file.
+            recipe: How it is used.
+            language: What texts are said to be in, where they begin with that; None is its default.
 
         Raises:
             BundleError: It is not one, is newer than the installed tokenizers, makes too much
                 of a text, or puts no token, or too many, around one.
+            TextError: It has not that language.
         """
         try:
-            return cls(open_tokenizer(path), recipe)
+            return cls(open_tokenizer(path), recipe, language)
         except BundleError as error:
             named = str(path) in str(error)
             raise BundleError(str(error) if named else f"{path}: {error}") from error
+
+    @property
+    def languages(self) -> list[str]:
+        """What texts may be said to be in, what they are first; none in most models."""
+        return languages(self._tokenizer)
 
     def encode(self, texts: Sequence[str], truncate: bool) -> list[list[int]]:
         """Token ids of each text, start and end token included, unpadded.
