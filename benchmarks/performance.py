@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import cold_start, compare, roofline, threads
+from benchmarks import cold_start, compare, families, roofline, threads
 
 # What was aimed at, and what of the reports answers it: (words, aim, report -> figure).
 AIMS = (
@@ -27,8 +27,9 @@ OURS = ("bareclip", "bareclip-int8")
 def main(folder: Path) -> None:
     reports = {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("compare", "cold_start", "roofline", "threads")
+        for name in ("compare", "cold_start", "roofline", "threads", "families")
     }
+    models = reports.pop("families")
     missed = folder / "missed.md"  # what was tried, by hand
     waiting = threads.table(reports.pop("threads"))
     plot(reports["compare"], folder / "compare.png")
@@ -46,6 +47,10 @@ def main(folder: Path) -> None:
         cold=cold_start.table(reports["cold_start"]),
         roofline=roofline.table(reports["roofline"]),
         threads=waiting,
+        instructions=models["machine"]["instructions"],
+        families_cpu=models["machine"]["cpu"],
+        families_rounds=models["rounds"],
+        families=families.table(models),
     )
     folder.with_suffix(".md").write_text(page, encoding="utf-8")
 

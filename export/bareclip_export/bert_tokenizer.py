@@ -48,7 +48,7 @@ def read_bert_tokenizer(
             "'right' if the model was trained so"
         )
     if (folder / "tokenizer.json").is_file():
-        tokenizer = load_tokenizer(folder / "tokenizer.json")
+        tokenizer = load_tokenizer(checkpoint)
         if kind in _WORDPIECE or "tokenizer_class" not in config:
             set_normalizer(tokenizer, config, where)
         if kind == "NllbTokenizer":

@@ -57,7 +57,7 @@ def read_tokenizer(
     """
     folder = checkpoint.folder
     if (folder / "tokenizer.json").is_file():
-        tokenizer = load_tokenizer(folder / "tokenizer.json")
+        tokenizer = load_tokenizer(checkpoint)
     else:
         tokenizer = _converted(checkpoint, openai=False)
     end = end_of(tokenizer, folder, vocabulary, fewest=2)
@@ -132,7 +132,7 @@ def read_own_tokenizer(
     if pieces.is_file() and tokenizer_class(checkpoint) == "SiglipTokenizer":
         return _read_siglip(checkpoint, pieces, context_length, vocabulary, fixed_length)
     elif path.is_file():
-        tokenizer = load_tokenizer(path)
+        tokenizer = load_tokenizer(checkpoint)
     else:
         raise CheckpointError(
             f"{checkpoint.name} has no tokenizer.json; where transformers and sentencepiece are "
@@ -183,18 +183,27 @@ def lower_cases(checkpoint: Checkpoint) -> bool:
     return usual if given is None else given
 
 
-def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
+def load_tokenizer(checkpoint: Checkpoint) -> tokenizers.Tokenizer:
     """A tokenizer.json, without the padding and truncation it may ask for.
+
+    Whether it puts a space before a text tokenizer_config.json says, over it: transformers 4.57,
+    tokenization_utils_fast.py.
 
     Raises:
         CheckpointError: It is none.
     """
+    folder = checkpoint.folder
     try:
-        tokenizer = open_tokenizer(path)
+        tokenizer = open_tokenizer(folder / "tokenizer.json")
     except BundleError as error:
-        raise CheckpointError(f"cannot read the tokenizer in {path.parent}: {error}") from error
+        raise CheckpointError(f"cannot read the tokenizer in {folder}: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    config = checkpoint.json("tokenizer_config.json") or {}
+    first = tokenizer.pre_tokenizer
+    if isinstance(first, tokenizers.pre_tokenizers.ByteLevel):
+        first.add_prefix_space = bool(config.get("add_prefix_space", False))
+        tokenizer.pre_tokenizer = first
     return tokenizer
 
 

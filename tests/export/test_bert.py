@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import bareclip
 from bareclip.bundle import Bundle
@@ -149,6 +150,30 @@ def test_a_vocabulary_is_read_as_it_is_set(tmp_path: Path) -> None:
     assert tokens("accents", strip_accents=False) == ["é", "猫", "犬", "cat"]
     assert tokens("case", do_lower_case=False) == ["[UNK]", "猫", "犬", "[UNK]"]
     assert tokens("together", tokenize_chinese_chars=False) == ["e", "[UNK]", "cat"]
+
+
+@pytest.mark.parametrize("config", [True, False, None])
+@pytest.mark.parametrize("file", [True, False])
+def test_a_space_before_a_text_is_as_tokenizer_config_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: bool, config: bool | None
+) -> None:
+    names = ["<s>", "<pad>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    made = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, []))
+    made.add_special_tokens(names[:3])
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=file)
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    (tmp_path / "checkpoint").mkdir()
+    made.save(str(tmp_path / "checkpoint" / "tokenizer.json"))
+    said = {"tokenizer_class": "RobertaTokenizer"}
+    said |= {} if config is None else {"add_prefix_space": config}
+    (tmp_path / "checkpoint" / "tokenizer_config.json").write_text(json.dumps(said))
+    sizes = bert.MODELS["roberta"] | {"vocab_size": len(names)}
+    monkeypatch.setitem(bert.MODELS, "roberta", sizes)
+    folder = bert.write_open_clip(tmp_path / "checkpoint", "roberta")
+    clip = bareclip.load(export(str(folder), tmp_path / "bundle").folder)
+    [ids] = clip.texts.tokenizer.encode(["cat"], truncate=True)
+    space = ["Ġ"] if config else []
+    assert [names[number] for number in ids] == ["<s>", *space, "c", "a", "t", "</s>"]
 
 
 def test_padding_within_a_text(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Live: texts of models like BERT, by open_clip, transformers and sentence-transformers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,32 @@ def test_texts_of_open_clips(
     np.testing.assert_allclose(clip.embed_texts(some), wanted, atol=1e-5)
     images = [*corpus.images[::20]]
     np.testing.assert_allclose(clip.embed_images(images), oracle.embed_images(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [True, False, None])
+@pytest.mark.parametrize("file", [True, False])
+def test_a_space_before_a_roberta_text(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, file: bool, config: bool | None
+) -> None:
+    """tokenizer_config.json says whether there is one, whatever tokenizer.json does."""
+    folder = tmp_path / "checkpoint"
+    sizes = dict(bert.MODELS["roberta"])
+    sizes["vocab_size"] = train(folder, sizes, corpus.texts, 77)
+    monkeypatch.setitem(bert.MODELS, "roberta", sizes)
+    bert.write_open_clip(folder, "roberta")
+    whole = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    whole["pre_tokenizer"]["add_prefix_space"] = file
+    (folder / "tokenizer.json").write_text(json.dumps(whole), "utf-8")
+    said = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    del said["add_prefix_space"]
+    said |= {} if config is None else {"add_prefix_space": config}
+    (folder / "tokenizer_config.json").write_text(json.dumps(said), "utf-8")
+    oracle = transformers.AutoTokenizer.from_pretrained(folder, config=transformers.RobertaConfig())
+    export(str(folder), tmp_path / "bundle")
+    texts = ["cat dog", "dog<mask> cat", *LANGUAGES]
+    wanted = [oracle(text, truncation=True, max_length=20)["input_ids"] for text in texts]
+    clip = bareclip.load(tmp_path / "bundle")
+    same_ids(clip, texts, wanted)
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -3,10 +3,12 @@
 As tests/seeded/clip.py, which makes Hugging Face's.
 
     python -m tests.seeded.open_clip FOLDER --size RN50
+    python -m tests.seeded.open_clip FOLDER --size MobileCLIP2-S0 --tokenizer tokenizer.json
 """
 
 import argparse
 import copy
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -428,10 +430,23 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[Any]:
     return values.astype(np.float32)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    from bareclip_export.open_clip_models import models
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=CONFIGS, default="tiny")
+    parser.add_argument("--size", default="tiny", help="One of these, or of open_clip's models.")
+    parser.add_argument("--tokenizer", type=Path, help="CLIP's own tokenizer.json.")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    print(write_checkpoint(arguments.folder, arguments.size, seed=arguments.seed))
+    given = parser.parse_args()
+    model, preprocess = given.size, None
+    if model not in CONFIGS:
+        known = models()[model]
+        [published, *_] = known["tags"].values()
+        model, preprocess = full_size(known["model_cfg"]), published.get("preprocess_cfg")
+    tokenizer = json.loads(given.tokenizer.read_text("utf-8")) if given.tokenizer else None
+    print(write_checkpoint(given.folder, model, preprocess, given.seed, tokenizer))
+
+
+if __name__ == "__main__":
+    main()

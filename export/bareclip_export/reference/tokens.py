@@ -69,6 +69,8 @@ def _from_file(folder: Path, config: dict[str, Any], kind: str) -> Tokens:
     file = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     file.no_padding()
     file.no_truncation()
+    if type(file.pre_tokenizer).__name__ == "ByteLevel":
+        file.pre_tokenizer.add_prefix_space = config.get("add_prefix_space", False)
     if kind == "NllbTokenizer":
         numbers = file.get_vocab()
         language, last = numbers[config.get("src_lang") or "eng_Latn"], numbers["</s>"]
