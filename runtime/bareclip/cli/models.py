@@ -18,8 +18,11 @@ SIGLIP_2 = "big_vision's README_siglip2.md"
 TINY = "TinyCLIP's README"
 MOBILE = "Apple's MobileCLIP cards"
 PERCEPTION = "Perception Encoder's README"
-# Licences that keep a model from products, and what the models are for then.
-RESEARCH = {"apple-amlr": "research only"}
+# Where recall@1 of images over Crossmodal-3600's 36 languages is from: open_clip's commit 100bcbd.
+LANGUAGES = "open_clip's docs/openclip_multilingual_retrieval_results.csv"
+# Licences that keep a model from products, and what the models are for then. NLLB-CLIP's is that of
+# facebook/nllb-200-distilled-1.3B's card, which its texts come from.
+RESEARCH = {"apple-amlr": "research only", "cc-by-nc": "not commercial"}
 
 
 @dataclass(frozen=True)
@@ -28,23 +31,25 @@ class KnownModel:
 
     Attributes:
         parameters: In millions, of both towers.
-        image: Pixels per side.
+        image: Pixels per side; None of a text tower, which ``bareclip pair`` joins to another's.
         width: Of a vector.
         context: Tokens per text.
         license: As its model card was seen to state it; None where it was not looked at.
-        imagenet: Zero-shot top-1 in percent.
+        imagenet: Zero-shot top-1 in percent; None where no figure is at hand.
         source: Who measured that.
+        languages: Recall@1 of images over 36 languages, in percent.
     """
 
     name: str
     family: str
     parameters: int
-    image: int
+    image: int | None
     width: int
     context: int
     license: str | None
-    imagenet: float
+    imagenet: float | None = None
     source: str = SOURCE
+    languages: float | None = None
 
     @property
     def terms(self) -> str:
@@ -53,6 +58,12 @@ class KnownModel:
             return "see its page"
         limit = RESEARCH.get(self.license)
         return f"{self.license}: {limit}" if limit else self.license
+
+    @property
+    def figures(self) -> tuple[float | None, ...]:
+        """What a table shows of it, in numbers."""
+        sizes = (self.parameters, self.image, self.width, self.context)
+        return (*sizes, self.imagenet, self.languages)
 
     @property
     def command(self) -> str:
@@ -144,7 +155,9 @@ KNOWN = (
             ("L-14-336", "L/14", (671, 336, 1024), 83.5),
         )
     ),
-    KnownModel("timm/ViT-B-16-SigLIP", "SigLIP B/16", 203, 224, 768, 64, "apache-2.0", 76.0),
+    KnownModel(
+        "timm/ViT-B-16-SigLIP", "SigLIP B/16", 203, 224, 768, 64, "apache-2.0", 76.0, SOURCE, 16.7
+    ),
     KnownModel("timm/ViT-B-16-SigLIP-256", "SigLIP B/16", 203, 256, 768, 64, "apache-2.0", 76.5),
     KnownModel("timm/ViT-B-16-SigLIP-384", "SigLIP B/16", 203, 384, 768, 64, "apache-2.0", 78.5),
     KnownModel("timm/ViT-B-16-SigLIP-512", "SigLIP B/16", 204, 512, 768, 64, "apache-2.0", 79.1),
@@ -162,6 +175,38 @@ KNOWN = (
         "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M",
         "TinyCLIP ViT-8M/16", 23, 224, 512, 77, "mit", 41.1, TINY,
     ),
+    KnownModel(
+        "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
+        "XLM-R, ViT-B/32", 366, 224, 512, 77, "mit", languages=42.6,
+    ),
+    KnownModel(
+        "laion/CLIP-ViT-H-14-frozen-xlm-roberta-large-laion5B-s13B-b90k",
+        "XLM-R, ViT-H/14", 1193, 224, 1024, 77, "mit", languages=50.2,
+    ),
+    KnownModel(
+        "visheratin/nllb-siglip-mrl-base",
+        "NLLB, SigLIP B/16", 508, 384, 768, 77, "cc-by-nc", languages=55.4,
+    ),
+    KnownModel(
+        "visheratin/nllb-siglip-mrl-large",
+        "NLLB, SigLIP SO400M", 1195, 384, 1152, 77, "cc-by-nc", languages=60.8,
+    ),
+    KnownModel(
+        "sentence-transformers/clip-ViT-B-32-multilingual-v1",
+        "texts for CLIP ViT-B/32", 135, None, 512, 128, "apache-2.0",
+    ),
+    KnownModel(
+        "M-CLIP/XLM-Roberta-Large-Vit-L-14",
+        "texts for CLIP ViT-L/14", 560, None, 768, 512, None,
+    ),
+    KnownModel(
+        "OFA-Sys/chinese-clip-vit-base-patch16",
+        "Chinese-CLIP ViT-B/16", 188, 224, 512, 512, None,
+    ),
+    KnownModel(
+        "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        "BiomedCLIP ViT-B/16", 196, 224, 512, 256, "mit",
+    ),
 )  # fmt: skip
 # What to take for what, and why: of those above, by their figures and licences there.
 USES = (
@@ -174,6 +219,11 @@ USES = (
         "many languages",
         "timm/ViT-B-16-SigLIP2",
         f"trained on texts of many languages ({SIGLIP_2}); B-32-SigLIP2-256 is faster",
+    ),
+    (
+        "many languages, on a GPU",
+        "laion/CLIP-ViT-H-14-frozen-xlm-roberta-large-laion5B-s13B-b90k",
+        "50.2 over 36 languages; nllb-siglip-mrl-large has 60.8, and is not for commercial use",
     ),
     (
         "a Raspberry Pi",
@@ -199,24 +249,32 @@ def models(as_json: bool) -> None:
     if as_json:
         facts = [dataclasses.asdict(model) | {"command": model.command} for model in KNOWN]
         uses = [{"use": use, "model": model, "reason": reason} for use, model, reason in USES]
-        say_json({"imagenet_source": SOURCE, "models": facts, "uses": uses})
+        sources = {"imagenet_source": SOURCE, "languages_source": LANGUAGES}
+        say_json(sources | {"models": facts, "uses": uses})
         return
-    header = ["name", "family", "licence", "M", "pixels", "width", "tokens", "ImageNet"]
+    header = [
+        *("name", "family", "licence", "M", "pixels", "width", "tokens", "ImageNet"),
+        "36 languages",
+    ]
     rows = [
         [
             model.name,
             model.family,
             model.terms,
-            *map(str, (model.parameters, model.image, model.width, model.context, model.imagenet)),
+            *("-" if value is None else str(value) for value in model.figures),
         ]
         for model in KNOWN
     ]
-    print_table(header, rows, right=5)
+    print_table(header, rows, right=6)
     say(
         "",
         f"M is millions of parameters, ImageNet zero-shot top-1 by {SOURCE};",
         f"SigLIP 2's by {SIGLIP_2}, TinyCLIP's by {TINY},",
         f"MobileCLIP's by {MOBILE}, PE's by {PERCEPTION}.",
+        "36 languages is recall@1 of Crossmodal-3600's images, the mean of its languages, by",
+        f"{LANGUAGES}.",
+        "NLLB's texts want their language named: --language kor_Hang. Those of a text tower alone",
+        "are joined to the images of the model that is named: bareclip pair IMAGES TEXTS -o OUT.",
         "",
     )
     print_table(["for", "take", "because"], USES, right=0)
