@@ -19,6 +19,7 @@ from bareclip_export.layouts import m2m_100
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
 from tests.seeded import nllb
+from tests.variants import picture
 
 from .test_bert import TEXTS, answers, change, change_text
 
@@ -110,6 +111,24 @@ def test_the_command_line_takes_a_language(bundle: Path, tmp_path: Path) -> None
         ],
     )
     assert "language 'xx' is none of the 5" in str(failed.exception)
+
+
+def test_a_search_by_text_takes_a_language(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    picture(40, 30).save(tmp_path / "photos" / "a.png")
+    db, photo = str(tmp_path / "photos.db"), tmp_path / "photos" / "a.png"
+    given = ["index", str(photo.parent), "--db", db, "--bundle", str(bundle)]
+    done = CliRunner().invoke(commands, given)
+    assert done.exit_code == 0, done.output
+    for language in ("eng_Latn", "arb_Arab"):
+        done = CliRunner().invoke(
+            commands, ["search", db, "a cat", "--language", language, "--json"]
+        )
+        assert done.exit_code == 0, done.output
+        clip = bareclip.load(bundle, language=language)
+        wanted = (clip.embed_images([photo]) @ clip.embed_texts(["a cat"]).T).item()
+        [found] = json.loads(done.output)
+        assert found["hits"][0]["similarity"] == pytest.approx(wanted, abs=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -81,6 +81,11 @@ threads_option = click.option(
 )
 
 
+language_option = click.option(
+    "--language",
+    help="Of texts, such as kor_Hang, for models that want it named, as NLLB-CLIPs. Default: the "
+    "model's own, as a rule eng_Latn.",
+)
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -115,11 +120,7 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         default=True,
         help="Keep large towers, to start sooner: see bareclip cache.",
     )
-    @click.option(
-        "--language",
-        help="Of texts, such as kor_Hang, for models that want it named: NLLB-CLIP's. Default: its "
-        "own, as a rule eng_Latn.",
-    )
+    @language_option
     def wrapped(
         bundle: str | None,
         precision: str,
@@ -152,6 +153,7 @@ def load_indexed(
     device: str,
     threads: int | None,
     max_pixels: int = MAX_PIXELS,
+    language: str | None = None,
 ) -> Clip:
     """Loads the model that an index was made with; what is given goes before what it says.
 
@@ -177,20 +179,22 @@ def load_indexed(
             "no --bundle given, and the demo model knows no photos: make a real one with "
             "bareclip export openai/clip-vit-base-patch32 -o clip-b32, then --bundle clip-b32"
         )
+    found = partial(
+        load,
+        bundle,
+        device=device,
+        threads=threads,
+        reading=reading,
+        max_pixels=max_pixels,
+        language=language,
+    )
     try:
-        return load(
-            bundle,
-            precision=chosen,
-            device=device,
-            threads=threads,
-            reading=reading,
-            max_pixels=max_pixels,
-        )
+        return found(precision=chosen)
     except DeviceError:
         if precision or chosen == "auto":
             raise
         # An index of fp16, made on a GPU, can be asked by text anywhere.
-        return load(bundle, device=device, threads=threads, reading=reading, max_pixels=max_pixels)
+        return found()
 
 
 bundle_option = click.option(

@@ -13,6 +13,7 @@ from .options import (
     device_option,
     index_bundle_option,
     json_option,
+    language_option,
     load_indexed,
     threads_option,
 )
@@ -40,6 +41,7 @@ from .standard_input import check_once, lines_of, with_lines
 @index_bundle_option
 @device_option
 @threads_option
+@language_option
 def search(
     db: str,
     texts: tuple[str, ...],
@@ -55,6 +57,7 @@ def search(
     bundle: str | None,
     device: str,
     threads: int | None,
+    language: str | None,
 ) -> None:
     """Finds the photos of DB, an index, that are most similar to TEXTS or pictures.
 
@@ -82,12 +85,13 @@ def search(
             raise click.UsageError(
                 "--under, --approximate, --sheet and --html are for an index, and DB is a run."
             )
-        found = _in_run(db, rows, k, min_similarity, _model_of_run(db, bundle, device, threads))
+        clip = _model_of_run(db, bundle, device, threads, language)
+        found = _in_run(db, rows, k, min_similarity, clip)
         _print([Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)], as_json)
         return
     path = Path(db)
     Index.open(path).close()  # a mistyped name is said before a model is asked for
-    clip = load_indexed(path, bundle, None, None, device, threads)
+    clip = load_indexed(path, bundle, None, None, device, threads, language=language)
     with Index.open(path, clip) as index:
         found = index.search_many(
             rows, k=k, under=under, min_similarity=min_similarity, approximate=approximate
@@ -106,12 +110,14 @@ def _is_run(db: str) -> bool:
     return "://" in db or Path(db, "run.json").is_file()
 
 
-def _model_of_run(db: str, bundle: str | None, device: str, threads: int | None) -> Clip:
+def _model_of_run(
+    db: str, bundle: str | None, device: str, threads: int | None, language: str | None
+) -> Clip:
     from ..shards import Plan
     from ..shards.model import read_model
 
     model = read_model(Plan.read(db))  # a mistyped name is said before a model is asked for
-    load_as = partial(load, bundle, device=device, threads=threads)
+    load_as = partial(load, bundle, device=device, threads=threads, language=language)
     if model is None:
         return load_as()  # which has nothing to search in
     if bundle is None and model.model != load().bundle.name:
