@@ -52,6 +52,9 @@ _force = click.option(
 @_calibrate
 @_captions
 @_force
+@click.option(
+    "--whole", is_flag=True, help="Make graphs of whole pictures too: see bareclip whole."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def export(
@@ -63,6 +66,7 @@ def export(
     calibrate: Path | None,
     captions: Path | None,
     force: bool,
+    whole: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -86,6 +90,7 @@ def export(
         overwrite,
         note,
         model,
+        whole,
     )
     _print_made(bundle, output, as_json)
 
@@ -172,6 +177,42 @@ def quantize(
         return
     for name in wanted.names:
         print_fidelity(changed, name, changed.fidelity[name])
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Make anew what is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def whole(bundle: Path, overwrite: bool, as_json: bool) -> None:
+    """Adds graphs of whole pictures to BUNDLE, for devices without an image library.
+
+    PRECISION/whole.onnx takes a picture as it is decoded, (height, width, 3) bytes, and gives its
+    vector; resize.onnx gives the pixels alone. Weights stay in the vision tower's file.
+
+    \b
+    bareclip whole clip-b32
+    """
+    try:
+        from .whole import add_whole
+    except ImportError as error:
+        raise _extra_missing(error) from error
+    found = add_whole(Bundle.read(bundle), overwrite, note).whole
+    assert found is not None
+    if as_json:
+        say_json({"bundle": str(bundle), **asdict(found)})
+        return
+    pixels = found.resize.parity
+    say(
+        f"{found.resize.graph}: at most {pixels.max_levels} levels from {pixels.reference}, "
+        f"{pixels.differing:.2%} of the values differ"
+    )
+    for tower in found.towers.values():
+        parity = tower.parity
+        assert parity is not None
+        say(
+            f"{tower.graph}: largest difference {parity.max_difference:.1e}, cosine "
+            f"{parity.min_cosine:.7f} or more"
+        )
 
 
 def _print_made(bundle: Bundle, output: Path, as_json: bool) -> None:

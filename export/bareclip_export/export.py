@@ -36,6 +36,7 @@ from .precisions.data import Data
 from .precisions.quantize import Precisions, quantize
 from .route import OLDEST, Conversion
 from .text_recipe import save_tokenizer
+from .whole import add_whole
 
 Route = Literal["authored", "optimum"]
 
@@ -48,6 +49,7 @@ def export(
     overwrite: bool = False,
     report: Callable[[str], None] = lambda message: None,
     model: str | None = None,
+    whole: bool = False,
 ) -> Bundle:
     """Converts a checkpoint into a bundle, and verifies it before it appears.
 
@@ -62,6 +64,7 @@ def export(
         overwrite: Replace a bundle that is there already.
         report: Told each step in a line.
         model: Which of OpenCLIP's models a file of weights is of, such as ``ViT-B-32``.
+        whole: Make graphs of whole pictures too: see ``add_whole``.
 
     Returns:
         The bundle that was written.
@@ -81,6 +84,8 @@ def export(
                 bundle = quantize(bundle, name, precisions.data, precisions.force, report=report)
         if BASE not in precisions.names:
             _drop(bundle, BASE)
+        if whole:
+            add_whole(Bundle.read(folder), report=report)
     return Bundle.read(output)
 
 
@@ -217,8 +222,7 @@ def _parity(
 
 
 def _drop(bundle: Bundle, precision: str) -> None:
-    kept = {name: towers for name, towers in bundle.precisions.items() if name != precision}
-    replace(bundle, precisions=kept).write()
+    bundle.without(precision).write()
     shutil.rmtree(bundle.folder / precision)
 
 

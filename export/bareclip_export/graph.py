@@ -6,6 +6,7 @@ Split's num_outputs), so that old ONNX Runtimes and devices load the graphs.
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -36,6 +37,11 @@ def ids_input(length: int | None = None) -> ir.Value:
     return _input("ids", ir.DataType.INT64, ["batch", length or "tokens"])
 
 
+def image_input() -> ir.Value:
+    """(H, W, 3) uint8, RGB: a picture as it is decoded."""
+    return _input("image", ir.DataType.UINT8, ["height", "width", 3])
+
+
 def write_graph(tower: Module, graph_input: ir.Value, embedding_dim: int, path: Path) -> None:
     """Builds a tower's graph and writes it, weights beside it in ``path``.data.
 
@@ -47,21 +53,36 @@ def write_graph(tower: Module, graph_input: ir.Value, embedding_dim: int, path: 
         embedding_dim: Width of the output.
         path: The ``.onnx`` file to write; its folder exists.
     """
-    graph = ir.Graph(
-        inputs=[graph_input],
-        outputs=[],
-        nodes=[],
-        opset_imports={"": OPSET},
-        name=path.stem,
-    )
-    builder = GraphBuilder(graph)
+    builder = new_graph(path.stem, [graph_input])
     output = tower(builder.op, graph_input)
-    output.type = ir.TensorType(ir.DataType.FLOAT)
-    output.shape = ir.Shape(["batch", embedding_dim])
-    builder.add_output(output, OUTPUT)
-    for node in graph:
+    add_output(builder, output, OUTPUT, ir.DataType.FLOAT, ["batch", embedding_dim])
+    save(finished(builder), path)
+
+
+def new_graph(name: str, inputs: Sequence[ir.Value]) -> GraphBuilder:
+    """A graph to build."""
+    return GraphBuilder(
+        ir.Graph(inputs=inputs, outputs=[], nodes=[], opset_imports={"": OPSET}, name=name)
+    )
+
+
+def add_output(
+    builder: GraphBuilder,
+    value: ir.Value,
+    name: str,
+    dtype: ir.DataType,
+    shape: Sequence[int | str],
+) -> None:
+    """Makes a value one of a graph's outputs."""
+    value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)
+    builder.add_output(value, name)
+
+
+def finished(builder: GraphBuilder) -> ir.Model:
+    """The model of a graph that was built."""
+    for node in builder.graph:
         node.metadata_props.clear()  # onnxscript's notes on scopes: a third of the file
-    save(ir.Model(graph, ir_version=IR_VERSION, producer_name="bareclip"), path)
+    return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="bareclip")
 
 
 def save(model: ir.Model, path: Path) -> None:

@@ -111,11 +111,7 @@ def _keep(
     """Moves what was made into its place; at every moment the bundle on disk is a whole one."""
     bundle = Bundle.read(bundle.folder)  # others may have been added while this was made
     place = bundle.folder / precision
-    without = dataclasses.replace(
-        bundle,
-        precisions={k: v for k, v in bundle.precisions.items() if k != precision},
-        fidelity={k: v for k, v in bundle.fidelity.items() if k != precision},
-    )
+    without = bundle.without(precision)
     old = scratch / "old"
     try:
         if place.exists():

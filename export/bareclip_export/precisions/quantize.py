@@ -13,6 +13,7 @@ from bareclip.encoders import Options, TextEncoder
 from bareclip.measure.fidelity import BASE
 
 from ..errors import PrecisionError
+from ..whole import add_whole
 from .add import Written, add
 from .data import Data
 from .fp16 import write_fp16
@@ -80,7 +81,8 @@ def quantize(
         report: Told each step in a line.
 
     Returns:
-        The bundle with it. Should anything fail, the bundle on disk stays as it was.
+        The bundle with it, whole graphs too where it has such. Should anything fail, the bundle
+        on disk stays as it was.
 
     Raises:
         PrecisionError: It is unknown, there already, or falls under its floor.
@@ -92,7 +94,8 @@ def quantize(
         )
     write = partial(_write, bundle, precision, data.half(1), report)
     advice = "Calibrate with more photos like your own"
-    return add(bundle, precision, write, data, force, overwrite, report, advice)
+    made = add(bundle, precision, write, data, force, overwrite, report, advice)
+    return made if bundle.whole is None else add_whole(made, overwrite=True, report=report)
 
 
 def _write(

@@ -9,11 +9,14 @@ from .format import (
     ImageRecipe,
     Interpolation,
     Parity,
+    PixelParity,
+    ResizeFiles,
     Scoring,
     Source,
     TextRecipe,
     TowerFidelity,
     TowerFiles,
+    Whole,
     file_record,
 )
 
@@ -30,10 +33,13 @@ __all__ = [
     "ImageRecipe",
     "Interpolation",
     "Parity",
+    "PixelParity",
+    "ResizeFiles",
     "Scoring",
     "Source",
     "TextRecipe",
     "TowerFidelity",
     "TowerFiles",
+    "Whole",
     "file_record",
 ]

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import BundleError
 from ..files import read_file
@@ -21,10 +22,12 @@ from .format import (
     Fidelity,
     FileRecord,
     ImageRecipe,
+    ResizeFiles,
     Scoring,
     Source,
     TextRecipe,
     TowerFiles,
+    Whole,
     file_record,
 )
 from .hub import fetch
@@ -37,6 +40,8 @@ TOWERS = ("vision", "text")
 MOST_MANIFEST_BYTES = 16 * 1024**2
 # The model that ships with the package.
 DEMO = Path(__file__).parents[1] / "demo"
+
+T = TypeVar("T")
 
 # Of a picture as the model takes it: twice that of the largest there are. Sixteen wait decoded.
 _MOST_SIDE = 2048
@@ -51,6 +56,7 @@ class Bundle:
         text, tokenizer: None where it has no text tower.
         precisions: precision ("fp32") -> tower ("vision", "text") -> files.
         fidelity: precision, other than fp32 -> what was measured when it was made.
+        whole: Graphs of whole pictures; None where they were not made.
         folder: Where it lies; not part of the manifest.
     """
 
@@ -64,6 +70,7 @@ class Bundle:
     tokenizer: FileRecord | None
     precisions: dict[str, dict[str, TowerFiles]]
     fidelity: dict[str, Fidelity]
+    whole: Whole | None = None
     folder: Path = field(default=Path(), compare=False, metadata={"in_manifest": False})
 
     @classmethod
@@ -111,6 +118,10 @@ class Bundle:
         """Writes the manifest into ``folder``, in one move."""
         data = dataclasses.asdict(self)
         del data["folder"]
+        # A reader that does not know these reads bundles that do not have them.
+        for name in ("whole",):
+            if data[name] is None:
+                del data[name]
         partial = self.folder / f".{MANIFEST}.{secrets.token_hex(4)}.partial"
         try:
             partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -183,7 +194,29 @@ class Bundle:
         for towers in self.precisions.values():
             for tower in towers.values():
                 found |= tower.files
+        for graph in self.whole_graphs():
+            found |= graph.files
         return found
+
+    def whole_graphs(self) -> list[TowerFiles | ResizeFiles]:
+        """Those that it has, that which resizes first."""
+        return [] if self.whole is None else [self.whole.resize, *self.whole.towers.values()]
+
+    def without(self, precision: str) -> "Bundle":
+        """The manifest without a precision, and without what stands on its files."""
+
+        def others(given: Mapping[str, T]) -> dict[str, T]:
+            return {name: value for name, value in given.items() if name != precision}
+
+        whole = self.whole
+        if whole is not None:
+            whole = dataclasses.replace(whole, towers=others(whole.towers))
+        return dataclasses.replace(
+            self,
+            precisions=others(self.precisions),
+            fidelity=others(self.fidelity),
+            whole=whole,
+        )
 
     def size(self, precision: str, tower: str) -> int:
         """Bytes of a tower's files."""
@@ -220,8 +253,14 @@ class Bundle:
             ),
             "graphs that are among their files": all(
                 tower.graph in tower.files
-                for towers in self.precisions.values()
-                for tower in towers.values()
+                for tower in (
+                    *(each for towers in self.precisions.values() for each in towers.values()),
+                    *self.whole_graphs(),
+                )
+            ),
+            "a vision tower at every precision that it has whole graphs of": self.whole is None
+            or all(
+                "vision" in self.precisions.get(precision, {}) for precision in self.whole.towers
             ),
         }
         for rule, kept in rules.items():

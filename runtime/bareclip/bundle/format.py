@@ -125,7 +125,8 @@ class TowerFiles:
     Attributes:
         recipe: How its numbers are kept, in words.
         onnxruntime: The oldest version that runs it, such as ``"1.18"``.
-        parity: What fp32 was held to; other precisions have a ``Fidelity`` instead.
+        parity: What fp32 was held to; other precisions have a ``Fidelity`` instead. A whole
+            graph has what it was held to at any precision.
     """
 
     graph: str
@@ -134,6 +135,48 @@ class TowerFiles:
     inputs: tuple[str, ...]
     files: dict[str, FileRecord]
     parity: Parity | None
+
+
+@dataclass(frozen=True)
+class PixelParity:
+    """What verification measured when the graph that resizes was made.
+
+    Attributes:
+        reference: What it was compared with.
+        max_levels: Largest difference of a value, of 255.
+        differing: Share of values that differ at all, from 0 to 1.
+        pictures: How many were compared.
+    """
+
+    reference: str
+    max_levels: int
+    differing: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class ResizeFiles:
+    """The graph from a picture to the vision tower's pixels; fields as ``TowerFiles`` has them."""
+
+    graph: str
+    onnxruntime: str
+    inputs: tuple[str, ...]
+    files: dict[str, FileRecord]
+    parity: PixelParity
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Graphs of pictures as they are decoded, for devices without an image library.
+
+    Attributes:
+        resize: From a picture to the vision tower's pixels.
+        towers: precision -> from a picture to its vector. Weights are the vision tower's, in its
+            file.
+    """
+
+    resize: ResizeFiles
+    towers: dict[str, TowerFiles]
 
 
 @dataclass(frozen=True)

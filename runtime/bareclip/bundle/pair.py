@@ -102,6 +102,8 @@ def _joined(images: Bundle, texts: Bundle) -> tuple[dict[str, Path], Bundle]:
             for name in names
             if name in images.fidelity and name in texts.fidelity
         },
+        # Made again in seconds; those of a bundle on the Hub may not be here.
+        whole=None,
     )
     return files, made
 

@@ -16,6 +16,9 @@ def from_json(kind: Any, data: Any, where: str) -> Any:
         data: What was parsed.
         where: What messages call its place.
 
+    Returns:
+        The value; a field that has a default may be missing.
+
     Raises:
         BundleError: It is of another type, or an object with too few or too many fields.
     """
@@ -50,10 +53,13 @@ def _dataclass(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise BundleError(f"{where} holds {data!r}, not an object; export the bundle again")
     hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind) if f.metadata.get("in_manifest", True)]
-    unknown, missing = set(data) - set(names), set(names) - set(data)
+    fields = [f for f in dataclasses.fields(kind) if f.metadata.get("in_manifest", True)]
+    unknown = set(data) - {f.name for f in fields}
+    missing = {f.name for f in fields if f.default is dataclasses.MISSING} - set(data)
     if unknown:
         raise BundleError(f"unknown field {min(unknown)!r} in {where}; update bareclip")
     if missing:
         raise BundleError(f"field {min(missing)!r} is missing in {where}; export the bundle again")
-    return kind(**{name: from_json(hints[name], data[name], f"{where}: {name}") for name in names})
+    return kind(
+        **{name: from_json(hints[name], value, f"{where}: {name}") for name, value in data.items()}
+    )
