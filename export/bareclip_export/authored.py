@@ -1,8 +1,10 @@
 """The main route: our own towers, checked against a float64 forward in NumPy."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import onnx_ir as ir
 from onnxscript.nn import Module
 
 from bareclip.bundle import ImageRecipe
@@ -13,6 +15,7 @@ from .layouts import read_model
 from .layouts.model import Model, VisionWeights
 from .reference import read_forwards, read_tokens
 from .route import Conversion, Text
+from .static import make_static
 from .towers.bert import Bert
 from .towers.convnext import ConvNeXt
 from .towers.convolutional_weights import (
@@ -36,13 +39,20 @@ from .towers.weights import (
 )
 
 
-def convert(checkpoint: Checkpoint) -> Conversion:
+def convert(checkpoint: Checkpoint, static: int | None = None) -> Conversion:
     """Prepares a checkpoint of an architecture we author.
+
+    Args:
+        checkpoint: What to convert.
+        static: Make graphs that take so many inputs always, and texts filled up.
 
     Raises:
         CheckpointError: Of another architecture, or incomplete.
     """
     model = read_model(checkpoint)
+    if static is not None and model.text is not None:
+        recipe = replace(model.text.recipe, fixed_length=True)
+        model = replace(model, text=replace(model.text, recipe=recipe))
     vision, text = model.vision, model.text
     return Conversion(
         architecture=model.architecture,
@@ -51,24 +61,33 @@ def convert(checkpoint: Checkpoint) -> Conversion:
         scoring=model.scoring,
         image=vision.recipe if vision else None,
         text=(Text(text.tokenizer, text.recipe, text.weights.tokens.shape[0]) if text else None),
-        write=_writers(model),
+        write=_writers(model, static),
         reference=read_forwards(checkpoint),
         reference_name="float64 NumPy",
         tokens=read_tokens(checkpoint) if text else None,
+        static_batch=static,
     )
 
 
-def _writers(model: Model) -> dict[str, Callable[[Path], None]]:
+def _writers(model: Model, static: int | None) -> dict[str, Callable[[Path], None]]:
+    def change(graph: ir.Model) -> None:
+        if static is not None:
+            make_static(graph, static)
+
     writers: dict[str, Callable[[Path], None]] = {}
     width = model.embedding_dim
     if (vision := model.vision) is not None:
         writers["vision"] = lambda path: write_graph(
-            _vision(vision.weights, vision.recipe), pixels_input(vision.recipe.size), width, path
+            _vision(vision.weights, vision.recipe),
+            pixels_input(vision.recipe.size),
+            width,
+            path,
+            change,
         )
     if (text := model.text) is not None:
         length = text.recipe.context_length if text.recipe.fixed_length else None
         writers["text"] = lambda path: write_graph(
-            _text(text.weights), ids_input(length), width, path
+            _text(text.weights), ids_input(length), width, path, change
         )
     return writers
 

@@ -55,6 +55,12 @@ _force = click.option(
 @click.option(
     "--whole", is_flag=True, help="Make graphs of whole pictures too: see bareclip whole."
 )
+@click.option(
+    "--static",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Make graphs that take N inputs always, for compilers for phones and NPUs.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def export(
@@ -67,6 +73,7 @@ def export(
     captions: Path | None,
     force: bool,
     whole: bool,
+    static: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -91,6 +98,7 @@ def export(
         note,
         model,
         whole,
+        static,
     )
     _print_made(bundle, output, as_json)
 

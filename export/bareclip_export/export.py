@@ -27,7 +27,7 @@ from bareclip.measure.fidelity import BASE
 from . import authored, ready_made
 from .checkpoint import Checkpoint
 from .disk import room_on_disk
-from .errors import CheckpointError
+from .errors import CheckpointError, PrecisionError
 from .files import VARIANTS, graph_file
 from .graph import file_records
 from .parity import check_images, check_texts, check_tokens
@@ -50,6 +50,7 @@ def export(
     report: Callable[[str], None] = lambda message: None,
     model: str | None = None,
     whole: bool = False,
+    static: int | None = None,
 ) -> Bundle:
     """Converts a checkpoint into a bundle, and verifies it before it appears.
 
@@ -65,6 +66,8 @@ def export(
         report: Told each step in a line.
         model: Which of OpenCLIP's models a file of weights is of, such as ``ViT-B-32``.
         whole: Make graphs of whole pictures too: see ``add_whole``.
+        static: Make graphs that take so many inputs always, of operators that compilers for
+            phones and NPUs have.
 
     Returns:
         The bundle that was written.
@@ -75,10 +78,12 @@ def export(
         PrecisionError: A precision falls short.
         DiskFullError: It does not fit where ``output`` is.
     """
+    if static is not None:
+        _check_static(static, route, precisions, whole)
     with room_on_disk(), appearing(output, overwrite, CheckpointError) as folder:
         checkpoint = Checkpoint.open(source, model=model)
         report(f"reading {checkpoint.folder}")
-        bundle = _write(_convert(checkpoint, route), checkpoint, folder, report)
+        bundle = _write(_convert(checkpoint, route, static), checkpoint, folder, report)
         for name in precisions.names:
             if name != BASE:
                 bundle = quantize(bundle, name, precisions.data, precisions.force, report=report)
@@ -173,6 +178,7 @@ def _write(
         tokenizer=file_record(folder / TOKENIZER) if conversion.text else None,
         precisions={BASE: towers},
         fidelity={},
+        static_batch=conversion.static_batch,
         folder=folder,
     )
     bundle.write()
@@ -226,9 +232,29 @@ def _drop(bundle: Bundle, precision: str) -> None:
     shutil.rmtree(bundle.folder / precision)
 
 
-def _convert(checkpoint: Checkpoint, route: Route) -> Conversion:
+def _check_static(batch: int, route: Route, precisions: Precisions, whole: bool) -> None:
+    """Refuses what graphs of fixed shapes cannot be.
+
+    Raises:
+        CheckpointError: No batch, a traced graph, or a whole graph of several pictures.
+        PrecisionError: Another precision than fp32.
+    """
+    if batch < 1:
+        raise CheckpointError(f"--static is {batch}; it is how many inputs a graph takes, from 1")
+    if route != "authored":
+        raise CheckpointError("graphs of fixed shapes are authored: leave --via optimum out")
+    if precisions.names != (BASE,):
+        raise PrecisionError(
+            f"graphs of fixed shapes are made in {BASE} alone, since what compiles them quantizes "
+            "by itself: leave --precision out"
+        )
+    if whole and batch > 1:
+        raise CheckpointError("whole graphs take one picture: give --static 1 with --whole")
+
+
+def _convert(checkpoint: Checkpoint, route: Route, static: int | None) -> Conversion:
     if route == "authored":
-        return authored.convert(checkpoint)
+        return authored.convert(checkpoint, static)
     try:
         from . import via_optimum
     except ImportError as error:

@@ -6,7 +6,7 @@ Split's num_outputs), so that old ONNX Runtimes and devices load the graphs.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -42,7 +42,13 @@ def image_input() -> ir.Value:
     return _input("image", ir.DataType.UINT8, ["height", "width", 3])
 
 
-def write_graph(tower: Module, graph_input: ir.Value, embedding_dim: int, path: Path) -> None:
+def write_graph(
+    tower: Module,
+    graph_input: ir.Value,
+    embedding_dim: int,
+    path: Path,
+    change: Callable[[ir.Model], None] = lambda model: None,
+) -> None:
     """Builds a tower's graph and writes it, weights beside it in ``path``.data.
 
     Weights are computed and written one by one: memory holds one of them at a time.
@@ -52,11 +58,13 @@ def write_graph(tower: Module, graph_input: ir.Value, embedding_dim: int, path: 
         graph_input: From ``pixels_input`` or ``ids_input``.
         embedding_dim: Width of the output.
         path: The ``.onnx`` file to write; its folder exists.
+        change: Changes the graph before it is written.
     """
     builder = new_graph(path.stem, [graph_input])
     output = tower(builder.op, graph_input)
     add_output(builder, output, OUTPUT, ir.DataType.FLOAT, ["batch", embedding_dim])
-    save(finished(builder), path)
+    change(model := finished(builder))
+    save(model, path)
 
 
 def new_graph(name: str, inputs: Sequence[ir.Value]) -> GraphBuilder:

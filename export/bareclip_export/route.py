@@ -39,6 +39,7 @@ class Conversion:
         tokens: A text -> its ids by the checkpoint's own files, uncut; None where nothing but the
             tokenizer itself can say.
         onnxruntime: tower -> the oldest version that runs it, where that is not ``OLDEST``.
+        static_batch: How many inputs its graphs take, always; None for any number.
     """
 
     architecture: str
@@ -52,3 +53,4 @@ class Conversion:
     reference_name: str
     tokens: Callable[[str], list[int]] | None = None
     onnxruntime: dict[str, str] = field(default_factory=dict)
+    static_batch: int | None = None

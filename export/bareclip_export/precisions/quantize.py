@@ -92,6 +92,11 @@ def quantize(
         raise PrecisionError(
             f"{precision!r} cannot be made from {BASE}; it is {', '.join(get_args(Precision))}"
         )
+    if bundle.static_batch is not None:
+        raise PrecisionError(
+            f"{bundle.folder} has graphs of fixed shapes, which what compiles them quantizes by "
+            f"itself; for {precision} here, export the checkpoint without --static"
+        )
     write = partial(_write, bundle, precision, data.half(1), report)
     advice = "Calibrate with more photos like your own"
     made = add(bundle, precision, write, data, force, overwrite, report, advice)

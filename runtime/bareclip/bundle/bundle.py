@@ -57,6 +57,7 @@ class Bundle:
         precisions: precision ("fp32") -> tower ("vision", "text") -> files.
         fidelity: precision, other than fp32 -> what was measured when it was made.
         whole: Graphs of whole pictures; None where they were not made.
+        static_batch: How many inputs its graphs take, always; None for any number.
         folder: Where it lies; not part of the manifest.
     """
 
@@ -71,6 +72,7 @@ class Bundle:
     precisions: dict[str, dict[str, TowerFiles]]
     fidelity: dict[str, Fidelity]
     whole: Whole | None = None
+    static_batch: int | None = None
     folder: Path = field(default=Path(), compare=False, metadata={"in_manifest": False})
 
     @classmethod
@@ -119,7 +121,7 @@ class Bundle:
         data = dataclasses.asdict(self)
         del data["folder"]
         # A reader that does not know these reads bundles that do not have them.
-        for name in ("whole",):
+        for name in ("whole", "static_batch"):
             if data[name] is None:
                 del data[name]
         partial = self.folder / f".{MANIFEST}.{secrets.token_hex(4)}.partial"
@@ -247,6 +249,10 @@ class Bundle:
             ),
             "a context_length from 2 to a million": (
                 text is None or 2 <= text.context_length <= 10**6
+            ),
+            "a static_batch from 1 to a thousand, with texts of a fixed_length": (
+                self.static_batch is None
+                or (1 <= self.static_batch <= 1000 and (text is None or text.fixed_length))
             ),
             "a pad_id and an end_id of at least 0": (
                 text is None or min(text.pad_id, text.end_id) >= 0

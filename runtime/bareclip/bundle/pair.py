@@ -66,6 +66,12 @@ def _joined(images: Bundle, texts: Bundle) -> tuple[dict[str, Path], Bundle]:
             f"{texts.embedding_dim}: neither was trained for the other; the card of a text model "
             "says whose images it is for"
         )
+    if images.static_batch != texts.static_batch:
+        one, other = images.static_batch, texts.static_batch
+        raise BundleError(
+            f"{images.folder} takes {one or 'any number of'} inputs at a time, {texts.folder} "
+            f"{other or 'any number'}: export both alike"
+        )
     names = common_precisions(images, texts)
     if not names:
         raise BundleError(

@@ -79,6 +79,9 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         f"{image.resize} side {image.resize_to}, {image.interpolation}",
         "texts": "no text tower" if text is None else f"up to {text.context_length} tokens",
         "scoring": f"{bundle.scoring.function}, logit scale {bundle.scoring.logit_scale:.4f}",
+        "inputs": "any number at a time"
+        if bundle.static_batch is None
+        else f"{bundle.static_batch} at a time, always",
         "whole_graphs": ", ".join(graph.graph for graph in bundle.whole_graphs()) or "none",
         "damaged": bundle.damage(),
         "towers": [

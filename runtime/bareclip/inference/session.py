@@ -57,6 +57,8 @@ class Tower:
         self._session = session
         self._inputs = [value.name for value in session.get_inputs()]
         self._output = session.get_outputs()[0].name
+        batch = session.get_inputs()[0].shape[0]
+        self._batch = batch if isinstance(batch, int) else None
         self._width: int | None = None
         self._process = os.getpid()
 
@@ -85,7 +87,7 @@ class Tower:
         Raises:
             BundleError: The graph takes or gives something else.
         """
-        wanted = [list(shape) for shape in inputs] + [[None, width]]
+        wanted = [list(shape) for shape in inputs] + [[inputs[0][0], width]]
         values = [*self._session.get_inputs(), self._session.get_outputs()[0]]
         found = [[n if isinstance(n, int) else None for n in value.shape] for value in values]
         if found != wanted:
@@ -101,7 +103,7 @@ class Tower:
         self._width = width
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Embeds a batch.
+        """Embeds a batch; a graph of a fixed batch is run as often as that takes.
 
         Args:
             inputs: One array per input of the graph, batch first.
@@ -114,12 +116,30 @@ class Tower:
             BareclipError: ONNX Runtime failed, for want of memory or because of an input.
         """
         self.check_process()
-        feeds = dict(zip(self._inputs, inputs, strict=True))
         try:
-            vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+            vectors = self._answers(inputs)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this one
             raise run_error(inputs, error) from error
         return self.checked(vectors, len(inputs[0]))
+
+    def _answers(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        if self._batch is None:
+            return self._once(inputs)
+        count = len(inputs[0])
+        found = []
+        for start in range(0, count, self._batch):
+            part = [array[start : start + self._batch] for array in inputs]
+            missing = self._batch - len(part[0])
+            # The last row again: input like any other.
+            part = [np.concatenate([rows, *[rows[-1:]] * missing]) for rows in part]
+            found.append(self._once(part))
+        none = np.empty((0, self._width or 0), np.float32)
+        return np.concatenate(found)[:count] if found else none
+
+    def _once(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        feeds = dict(zip(self._inputs, inputs, strict=True))
+        vectors: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+        return vectors
 
     def checked(self, vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         """What a graph answered, held to what it has to be; a bundle's may be anything.

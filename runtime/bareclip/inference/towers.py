@@ -174,6 +174,11 @@ class LazyTower:
 
     def _load_on(self, device: Device) -> Tower:
         bundle = self._bundle
+        if bundle.static_batch is not None and device.on_cuda:
+            raise DeviceError(
+                f"{bundle.folder} has graphs of fixed shapes, for compilers for phones and NPUs: "
+                "use device='cpu', or export the checkpoint without --static"
+            )
         files = bundle.tower(self.precision, self._name)
         check_version(files.onnxruntime, str(bundle.folder / files.graph))
         if self._cache and not device.on_cuda:
@@ -193,11 +198,12 @@ class LazyTower:
 
 def _shape(bundle: Bundle, tower: str) -> list[int | None]:
     """What its graph takes; None where a size varies."""
+    batch = bundle.static_batch
     if tower == "vision":
         size = bundle.image_recipe().size
-        return [None, size, size, 3]
+        return [batch, size, size, 3]
     text = bundle.text_recipe()
-    return [None, text.context_length if text.fixed_length else None]
+    return [batch, text.context_length if text.fixed_length else None]
 
 
 def _wanted(bundle: Bundle, tower: str, precision: str | Mapping[str, str]) -> str:
