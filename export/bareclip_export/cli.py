@@ -2,13 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bareclip.bundle import Bundle
+from bareclip.bundle import MANIFEST, Bundle
 from bareclip.cli.output import note, print_fidelity, say, say_json
 from bareclip.errors import BareclipError
+from bareclip.files import scratch_folder
+
+if TYPE_CHECKING:
+    from .precisions.quantize import Precisions
 
 _calibrate = click.option(
     "--calibrate",
@@ -61,6 +65,13 @@ _force = click.option(
     metavar="N",
     help="Make graphs that take N inputs always, for compilers for phones and NPUs.",
 )
+@click.option(
+    "--layout",
+    type=click.Choice(["bundle", "transformers.js"]),
+    default="bundle",
+    show_default=True,
+    help="What to make: a bundle, or a folder that transformers.js loads, of a bundle too.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def export(
@@ -74,6 +85,7 @@ def export(
     force: bool,
     whole: bool,
     static: int | None,
+    layout: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -83,17 +95,27 @@ def export(
     bareclip export openai/clip-vit-base-patch32 -o clip-b32
     bareclip export epoch_5.pt --model ViT-B-32 -o my-clip
     bareclip export ./my-finetuned-clip -o my-clip --precision fp32,int8 --calibrate photos/
+    bareclip export clip-b32 -o for-the-web --layout transformers.js
     """
     try:
         from .export import export as convert
         from .precisions.quantize import Precisions
     except ImportError as error:
         raise _extra_missing(error) from error
+    wanted = Precisions.read(precision, calibrate, captions, force)
+    if layout == "transformers.js":
+        if whole or static is not None or overwrite:
+            raise BareclipError(
+                "a folder for transformers.js has no whole graphs and no fixed shapes, and "
+                "replaces nothing: leave --whole, --static and --overwrite out"
+            )
+        _for_transformers_js(checkpoint, output, via, model, wanted, as_json)
+        return
     bundle = convert(
         checkpoint,
         output,
         "optimum" if via == "optimum" else "authored",
-        Precisions.read(precision, calibrate, captions, force),
+        wanted,
         overwrite,
         note,
         model,
@@ -101,6 +123,42 @@ def export(
         static,
     )
     _print_made(bundle, output, as_json)
+
+
+def _for_transformers_js(
+    source: str,
+    output: Path,
+    via: str,
+    model: str | None,
+    precisions: "Precisions",
+    as_json: bool,
+) -> None:
+    from .export import export as convert
+    from .transformers_js import write_layout
+
+    if (Path(source) / MANIFEST).is_file():
+        made = write_layout(Bundle.read(Path(source)), output, note)
+    else:
+        with scratch_folder(output.resolve()) as scratch:
+            bundle = convert(
+                source,
+                scratch / "bundle",
+                "optimum" if via == "optimum" else "authored",
+                precisions,
+                report=note,
+                model=model,
+            )
+            made = write_layout(bundle, output, note)
+    names = [path.name for path in made]
+    if as_json:
+        say_json({"folder": str(output), "graphs": names})
+        return
+    say(f"{output}: {', '.join(names)}, verified")
+    if "model_quantized.onnx" not in names:
+        note(
+            "in a browser transformers.js asks for q8, which this folder lacks: give --precision "
+            "fp32,int8, or its user dtype: 'fp32'"
+        )
 
 
 @click.command(name="import")

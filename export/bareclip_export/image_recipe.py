@@ -9,7 +9,7 @@ from .checkpoint import Checkpoint
 from .errors import CheckpointError
 
 # Pillow's numbers for its filters, which preprocessor_config.json uses.
-_RESAMPLING: dict[int, Interpolation] = {
+RESAMPLING: dict[int, Interpolation] = {
     0: "nearest",
     1: "lanczos",
     2: "bilinear",
@@ -130,12 +130,12 @@ def _defaults(config: dict[str, Any], processor: str, where: str) -> dict[str, A
 
 
 def _interpolation(value: Any, where: str) -> Interpolation:
-    if type(value) is not int or value not in _RESAMPLING:
-        known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLING.items())
+    if type(value) is not int or value not in RESAMPLING:
+        known = ", ".join(f"{number} ({name})" for number, name in RESAMPLING.items())
         raise CheckpointError(
             f"{where} has the unknown resampling {short(value)}; known are {known}"
         )
-    return _RESAMPLING[value]
+    return RESAMPLING[value]
 
 
 def _square(size: Any, where: str) -> int:

@@ -1,6 +1,6 @@
 """Graphs become one: another's nodes and weights are taken into a graph that is being built."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
@@ -46,12 +46,11 @@ def absorb(graph: ir.Graph, other: ir.Model, inputs: Mapping[str, ir.Value]) -> 
     taken.remove(nodes)
     for node in nodes:
         node.name = f"{prefix}{node.name}"
-        for value in _named(node):
-            value.name = f"{prefix}{value.name}"
+        for value in node.outputs:
+            if value.name:  # else it is left out
+                value.name = f"{prefix}{value.name}"
+            # Sizes by name: two graphs' "batch" need not be the same.
+            if value.shape is not None and not value.shape.is_static():
+                value.shape = None
         graph.append(node)
     return outputs
-
-
-def _named(node: ir.Node) -> Iterator[ir.Value]:
-    """Its outputs that are not left out."""
-    return (value for value in node.outputs if value.name)

@@ -44,7 +44,8 @@ def convert(
 
     Args:
         checkpoint: With config.json, the processor's and the tokenizer's files, and ``onnx/``.
-        scale, bias: logit_scale and logit_bias of the model, which such folders do not hold.
+        scale, bias: logit_scale and logit_bias of the model, which such folders do not hold, but
+            those that bareclip wrote.
             Without a scale CLIP has the logarithm of 100, where its training ends.
         variants: Which are to be there too, for every tower.
 
@@ -160,6 +161,9 @@ def _text(checkpoint: Checkpoint, kind: str) -> Text:
 
 
 def _scoring(checkpoint: Checkpoint, kind: str, scale: float | None, bias: float | None) -> Scoring:
+    # Folders of ours have them in their config.json.
+    scale = _trained(checkpoint, "logit_scale") if scale is None else scale
+    bias = _trained(checkpoint, "logit_bias") if bias is None else bias
     if kind == "clip":
         return Scoring("softmax", math.log(100) if scale is None else scale, bias or 0.0)
     if scale is None or bias is None:
@@ -168,3 +172,11 @@ def _scoring(checkpoint: Checkpoint, kind: str, scale: float | None, bias: float
             "--logit-bias, which are tensors of those names in the original's model.safetensors"
         )
     return Scoring("sigmoid", scale, bias)
+
+
+def _trained(checkpoint: Checkpoint, name: str) -> float | None:
+    """A scalar of the trained model, where the config has it."""
+    value = checkpoint.config.get(name)
+    if value is None or (type(value) in (int, float) and abs(value) < 1e6):
+        return None if value is None else float(value)
+    raise CheckpointError(f"{checkpoint.config_path} has {name} = {short(value)}, not a number")

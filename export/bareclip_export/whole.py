@@ -94,7 +94,7 @@ def add_whole(
     pictures = _pictures(recipe.resize_to)
     with room_on_disk(), _beside(bundle) as fresh:
         resize = fresh(RESIZE)
-        _write(None, resize, Picture(recipe), recipe.size)
+        _write(None, resize, bundle)
         report(f"verifying {RESIZE} against Pillow")
         wanted = [read_pixels(picture, recipe, "as_seen") for picture in pictures]
         pixels, parity = _check_pixels(resize, pictures, wanted)
@@ -104,7 +104,7 @@ def add_whole(
                 continue
             name = f"{precision}/whole.onnx"
             vision = files["vision"]
-            _write(bundle.folder / vision.graph, fresh(name), Picture(recipe), recipe.size)
+            _write(bundle.folder / vision.graph, fresh(name), bundle)
             report(f"verifying {name}")
             weights = {key: file for key, file in vision.files.items() if key != vision.graph}
             towers[precision] = TowerFiles(
@@ -145,12 +145,13 @@ def _beside(bundle: Bundle) -> Iterator[Callable[[str], Path]]:
             place.unlink(missing_ok=True)
 
 
-def _write(vision: Path | None, path: Path, picture: Picture, size: int) -> None:
+def _write(vision: Path | None, path: Path, bundle: Bundle) -> None:
     """Writes the resizing, and a vision tower behind it, whose weights stay in their file."""
+    recipe = bundle.image_recipe()
     builder = new_graph("whole" if vision else "resize", [image := image_input()])
-    pixels = picture(builder.op, image)
+    pixels = Picture(recipe)(builder.op, image)
     if vision is None:
-        add_output(builder, pixels, _PIXELS, ir.DataType.UINT8, [1, size, size, 3])
+        add_output(builder, pixels, _PIXELS, ir.DataType.UINT8, [1, recipe.size, recipe.size, 3])
         model = finished(builder)
     else:
         tower = ir.load(vision)
@@ -168,9 +169,7 @@ def _write(vision: Path | None, path: Path, picture: Picture, size: int) -> None
                 "--static 1"
             )
         [vectors] = absorb(builder.graph, tower, {given: pixels})
-        width = None if vectors.shape is None else vectors.shape[1]
-        assert isinstance(width, int)
-        add_output(builder, vectors, OUTPUT, ir.DataType.FLOAT, [1, width])
+        add_output(builder, vectors, OUTPUT, ir.DataType.FLOAT, [1, bundle.embedding_dim])
         model = finished(builder)
         model.ir_version = version
     # Without external_data, weights that lie in a file stay there.
