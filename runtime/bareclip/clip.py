@@ -55,13 +55,15 @@ def load(
             one tower it has that one.
         preload: Load all of them now, as a service wants it, rather than at the first answer.
         precision: One the bundle has: ``"fp32"``, ``"int8"``, ``"int4"``, ``"fp16"``; or one
-            per tower, as in ``{"vision": "int8", "text": "fp32"}``. ``"auto"``, and a tower
+            per tower, as in ``{"vision": "int8", "text": "fp32"}``; or ``"bf16"``, which
+            OpenVINO makes of fp32. ``"auto"``, and a tower
             that is left out, is fp16 on CUDA where the bundle has it, else fp32, else what the
             bundle has.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"cuda:N,M"`` to share the work of
-            several GPUs, an error where it cannot be had; ``"auto"`` takes CUDA if it is
-            there, and warns if it is but does not start. ``Clip.device`` says which it is.
-        threads: For ONNX Runtime and for decoding; None counts the physical cores this
+            several GPUs, or ``"openvino"``, an error where it cannot be had; ``"auto"`` takes
+            CUDA if it is there, and warns if it is but does not start, else the CPU.
+            ``Clip.device`` says which it is.
+        threads: For ONNX Runtime or OpenVINO, and for decoding; None counts the physical cores this
             process may use and its container's CPU quota.
         reading: How pictures are read: ``"as_seen"`` by a person in a viewer, or
             ``"as_stored"``, as the reference processors do.
@@ -82,7 +84,8 @@ def load(
     Raises:
         BundleError: No bundle there, damaged, or without that precision or tower.
         DeviceError: No ONNX Runtime, not on that device, options that it does not take, or
-            a precision that does not run there: fp16 on the CPU, int8 on CUDA.
+            a precision that does not run there: fp16 on the CPU, int8 on CUDA, bf16 anywhere
+            but on OpenVINO and a processor that has it.
         TextError: The model knows no such language.
 
     Example:
@@ -138,7 +141,9 @@ class Clip:
         return _load_again, (self.bundle.folder, self._options, self._towers)
 
     def __repr__(self) -> str:
-        device = self._options.device if self._encoders[0].on_cuda else "cpu"
+        device = self._options.device
+        if device == "auto" and not self._encoders[0].on_cuda:
+            device = "cpu"
         return f"Clip({str(self.bundle.folder)!r}, device={device!r}, threads={self.threads})"
 
     def __enter__(self) -> "Clip":
@@ -187,7 +192,7 @@ class Clip:
 
     @property
     def device(self) -> str:
-        """``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``: where the towers run."""
+        """``"cpu"``, ``"cuda:N"``, ``"cuda:N,M"`` or ``"openvino"``: where the towers run."""
         return self._encoders[0].device
 
     @property

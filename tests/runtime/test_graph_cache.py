@@ -71,12 +71,17 @@ def test_small_towers_are_not_worth_an_entry(
 
 def test_an_entry_is_for_its_version_and_cpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tower = Bundle.read(bundle).tower("fp32", "text")
-    names = {graph_cache._key(tower), graph_cache._key(Bundle.read(bundle).tower("fp32", "vision"))}
+    vision = Bundle.read(bundle).tower("fp32", "vision")
+
+    def engine() -> str:
+        return graph_cache.onnxruntime_engine().name
+
+    names = {graph_cache._key(tower, engine()), graph_cache._key(vision, engine())}
     with monkeypatch.context() as patch:
         patch.setattr("onnxruntime.__version__", "1.99.0")
-        names.add(graph_cache._key(tower))
+        names.add(graph_cache._key(tower, engine()))
     monkeypatch.setattr(graph_cache, "_cpu", lambda: "another")
-    names.add(graph_cache._key(tower))
+    names.add(graph_cache._key(tower, engine()))
     assert len(names) == 4
 
 

@@ -8,7 +8,9 @@ import click
 
 from .. import Bundle, BundleError, DeviceError, __version__
 from ..bundle.locate import find_bundle
+from ..inference.device import BF16, Device
 from ..inference.installation import Installation, installation, package_version
+from ..inference.openvino import openvino_devices
 from ..inference.threads import default_threads
 from .options import json_option
 from .output import print_pairs, print_table, say, say_json
@@ -123,7 +125,7 @@ def _found(tower: dict[str, Any]) -> tuple[str, str]:
 
 def _installation() -> dict[str, Any]:
     facts: dict[str, Any] = {"bareclip": __version__, "python": platform.python_version()}
-    packages = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu")
+    packages = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "openvino")
     facts |= {name: package_version(name) for name in packages}
     try:
         found = installation()
@@ -132,7 +134,22 @@ def _installation() -> dict[str, Any]:
     else:
         facts["providers"] = ", ".join(found.providers)
         facts |= _cuda(found)
+    if facts["openvino"] is not None:
+        facts |= _openvino()
     return facts | {"threads": default_threads()}
+
+
+def _openvino() -> dict[str, Any]:
+    """What device="openvino" would find."""
+    facts = {"bf16": "yes"}
+    try:
+        Device("openvino", required=True).check_bf16(BF16)
+    except DeviceError as error:
+        facts = {"bf16": f"no: {error}"}
+    try:
+        return {"openvino_devices": ", ".join(openvino_devices())} | facts
+    except DeviceError as error:
+        return {"openvino_devices": f"none: {error}"}
 
 
 def _cuda(found: Installation) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from .. import Bundle
 from ..bundle import Fidelity
 from ..files import printable
+from ..inference.device import stored
 
 Item = TypeVar("Item")
 
@@ -85,16 +86,20 @@ def with_progress(
     return bar
 
 
-def print_fidelity(bundle: Bundle, precision: str, fidelity: Fidelity) -> None:
-    """What a precision was found to be against fp32."""
+def print_fidelity(
+    bundle: Bundle, precision: str, fidelity: Fidelity, device: str | None = None
+) -> None:
+    """What a precision was found to be against fp32; ``device`` where one was asked for."""
+    where = "" if device is None else f" on {device}"
     forced = "; kept by force, under its floor" if fidelity.forced else ""
-    say(f"{precision} against fp32 on {fidelity.data}{forced}")
+    against = "fp32" if device is None else "fp32 on cpu,"
+    say(f"{precision}{where} against {against} on {fidelity.data}{forced}")
     header = ["tower", "how", "MB", "mean cosine", "1 %", "least", "in a batch", "speed"]
     rows = [
         [
             name,
-            bundle.tower(precision, name).recipe,
-            f"{bundle.size(precision, name) / 1e6:.1f}",
+            bundle.tower(stored(precision), name).recipe,
+            f"{bundle.size(stored(precision), name) / 1e6:.1f}",
             f"{tower.mean_cosine:.5f}",
             f"{tower.p1_cosine:.5f}",
             f"{tower.min_cosine:.5f}",

@@ -13,6 +13,7 @@ from ..images.limits import MAX_PIXELS
 from ..images.pixels import Reading
 from ..inference.device import Device, ProviderOption
 from ..inference.installation import import_onnxruntime
+from ..inference.openvino import import_openvino
 from ..inference.threads import Threads, checked_threads
 from ..inference.towers import LazyTower
 
@@ -74,8 +75,13 @@ class Encoder:
         return self._tower.on_cuda
 
     @property
+    def on_openvino(self) -> bool:
+        """Whether OpenVINO runs the tower, and not ONNX Runtime."""
+        return self._tower.on_openvino
+
+    @property
     def device(self) -> str:
-        """``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``; a GPU's tower is loaded to know."""
+        """Its name; a tower on CUDA is loaded to know."""
         return self._tower.device
 
     def preload(self) -> None:
@@ -102,7 +108,10 @@ def preload(encoders: Sequence[Encoder]) -> None:
         for encoder in encoders:
             encoder.preload()
         return
-    import_onnxruntime()  # not in two threads at once
+    if encoders[0].on_openvino:
+        import_openvino()
+    else:
+        import_onnxruntime()  # not in two threads at once
     with ThreadPoolExecutor(len(encoders)) as pool:
         for done in [pool.submit(encoder.preload) for encoder in encoders]:
             done.result()

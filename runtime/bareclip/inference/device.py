@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
@@ -10,6 +12,10 @@ from .installation import CPU, CUDA, find_driver, import_onnxruntime, installati
 
 ProviderOption = str | int | float | bool
 
+# A precision that no bundle has: fp32's graphs, multiplied so by the processor.
+BF16 = "bf16"
+# What Linux calls instructions for it, on x86 and on ARM.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 # What ONNX Runtime's CUDA provider is told unless the user says otherwise.
 _CUDA_OPTIONS = {
@@ -24,7 +30,8 @@ class Device:
     """Where sessions run.
 
     Attributes:
-        name: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"cuda:0,1"``.
+        name: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"cuda:0,1"``; ``"openvino"``, or such as
+            ``"openvino:GPU"``.
         required: False when ONNX Runtime may land on the CPU instead (``"auto"``).
         options: For ONNX Runtime's CUDA provider, over ours.
     """
@@ -40,19 +47,28 @@ class Device:
         """Checks a device name against what the installed ONNX Runtime offers.
 
         Args:
-            requested: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"cuda:N,M"``.
+            requested: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"cuda:N,M"``,
+                ``"openvino"`` or ``"openvino:KIND"``.
             provider_options: For ONNX Runtime's CUDA provider; no other takes any.
 
         Raises:
-            DeviceError: An unknown name, no ONNX Runtime, options that cannot be, or CUDA
-                asked for where the installed package has none.
+            DeviceError: An unknown name, no ONNX Runtime, options that cannot be, or CUDA or
+                OpenVINO asked for where what is installed has none.
         """
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", str(requested)):
+        names = r"auto|cpu|cuda(:\d+(,\d+)*)?|openvino(:[A-Z]+(\.\d+)?)?"
+        if not re.fullmatch(names, str(requested)):
             raise DeviceError(
-                f"device {requested!r} is unknown; it is 'auto', 'cpu', 'cuda', 'cuda:N', or "
-                "'cuda:N,M' for several GPUs"
+                f"device {requested!r} is unknown; it is 'auto', 'cpu', 'cuda', 'cuda:N', "
+                "'cuda:N,M' for several GPUs, or 'openvino'"
             )
         options = _checked_options(requested, provider_options or {})
+        if requested.startswith("openvino"):
+            if find_spec("openvino") is None:
+                raise DeviceError(
+                    f"device {requested!r} cannot be had: OpenVINO is not installed: "
+                    "pip install 'bareclip[openvino]', or use device='cpu'"
+                )
+            return cls(requested, True)
         if requested != "cpu":
             load_libraries()  # a package may offer CUDA only once they are loaded
         has_cuda = CUDA in import_onnxruntime().get_available_providers()
@@ -75,14 +91,26 @@ class Device:
     @property
     def on_cuda(self) -> bool:
         """Whether ONNX Runtime is asked for a GPU."""
-        return self.name != "cpu"
+        return self.name.startswith("cuda")
+
+    @property
+    def on_openvino(self) -> bool:
+        """Whether OpenVINO runs it, and not ONNX Runtime."""
+        return self.name.startswith("openvino")
 
     def check_precision(self, precision: str) -> None:
         """Refuses what would run, but slower than fp32 or not at all.
 
         Raises:
-            DeviceError: fp16 on the CPU, or int8 on CUDA.
+            DeviceError: fp16 on the CPU, int8 on CUDA, bf16 without OpenVINO or without
+                instructions for it, or what is not tried on OpenVINO.
         """
+        self.check_bf16(precision)
+        if precision in ("fp16", "int4") and self.on_openvino:
+            raise DeviceError(
+                f"{precision} is not for OpenVINO: use precision='fp32', 'bf16' or 'int8', or "
+                "another device"
+            )
         if precision == "fp16" and not self.on_cuda:
             raise DeviceError(
                 "fp16 is for CUDA: a CPU computes it by way of fp32, slower than fp32 itself; "
@@ -93,6 +121,36 @@ class Device:
                 "int8 is for the CPU: ONNX Runtime's CUDA provider has no int8 products; "
                 "use precision='fp16', or device='cpu'"
             )
+
+    def check_bf16(self, precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+        """Refuses bf16 where it would be something else.
+
+        Args:
+            precision: Any.
+            cpuinfo: What the system says of the processor. Where it says nothing, OpenVINO is
+                believed to know.
+
+        Raises:
+            DeviceError: Not on OpenVINO; or the processor has no instructions for it, and
+                OpenVINO would compute fp32 in its name.
+        """
+        if precision != BF16:
+            return
+        if not self.on_openvino:
+            raise DeviceError(
+                "bf16 is for OpenVINO: pip install 'bareclip[openvino]', then device='openvino'; "
+                "or use precision='fp32'"
+            )
+        if self.name in ("openvino", "openvino:CPU"):
+            try:
+                said = cpuinfo.read_text(encoding="utf-8")
+            except OSError:
+                return
+            if not _BF16_FLAGS & set(said.split()):
+                raise DeviceError(
+                    "this processor has no instructions for bf16 (/proc/cpuinfo names none of "
+                    f"{', '.join(sorted(_BF16_FLAGS))}): use precision='fp32' or 'int8'"
+                )
 
     def providers(self) -> list[Any]:
         """What ONNX Runtime is asked for, first choice first; the first GPU where several."""
@@ -111,10 +169,16 @@ class Device:
         return DeviceError(f"device {self.name!r} {what}: {why}; or use device='cpu'")
 
 
+def stored(precision: str) -> str:
+    """The precision whose files in a bundle a precision is made from."""
+    return "fp32" if precision == BF16 else precision
+
+
 def _checked_options(device: str, options: Mapping[str, ProviderOption]) -> dict[str, str]:
-    if options and device == "cpu":
+    if options and (device == "cpu" or device.startswith("openvino")):
         raise DeviceError(
-            f"provider_options {sorted(options)} are for CUDA, and device is 'cpu': leave them out"
+            f"provider_options {sorted(options)} are for CUDA, and device is {device!r}: leave "
+            "them out"
         )
     if "device_id" in options:
         raise DeviceError("provider_options has device_id; say device='cuda:N' instead")

@@ -1,8 +1,9 @@
-"""The graph cache: towers as this machine's ONNX Runtime wants them, kept for later processes.
+"""The graph cache: towers as this machine's runtime wants them, kept for later processes.
 
 Such a copy is optimised and packed already and is mapped into memory where it lies, so that a
 process starts in a fraction of the time and shares the weights' pages with all others. It
-holds for one version of ONNX Runtime and one kind of CPU, which are part of its name.
+holds for one version of ONNX Runtime, or OpenVINO, and one kind of CPU, which are part of its
+name.
 
 An entry is made of bytes whose checksums are the manifest's, so that no bundle is answered from
 what another claimed to be; it is looked through itself where it is not the very files that were
@@ -21,9 +22,10 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..bundle import TowerFiles, file_record
 from ..bundle.graph_file import check_graph
@@ -34,9 +36,6 @@ from .device import Device
 from .installation import import_onnxruntime
 from .session import make_session
 from .threads import Threads
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 _log = logging.getLogger("bareclip")
 
@@ -63,7 +62,7 @@ class Entry:
     Attributes:
         folder: Where it lies.
         graph: What it was made from.
-        onnxruntime: The version it is for.
+        onnxruntime: The version it is for, or OpenVINO's.
         size: Bytes.
         used: When it was last loaded, in seconds since 1970.
     """
@@ -75,40 +74,66 @@ class Entry:
     used: float
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What makes sessions of graphs, and of what it keeps.
+
+    Attributes:
+        name: All that what it keeps depends on but the graph and the kind of CPU: its version.
+        make: (graph, threads, where to keep it or None) -> a session; raises ``BundleError`` or
+            ``DeviceError``.
+        open: (what was kept, threads) -> a session; raises ``BundleError`` or ``ValueError``.
+    """
+
+    name: str
+    make: Callable[[Path, Threads, Path | None], Any]
+    open: Callable[[Path, Threads], Any]
+
+
+def onnxruntime_engine() -> Engine:
+    """ONNX Runtime on the CPU; raises ``DeviceError`` where it is not installed."""
+    return Engine(
+        import_onnxruntime().__version__,
+        lambda graph, threads, save_to: make_session(graph, _CPU, threads, save_to=save_to),
+        lambda kept, threads: make_session(kept, _CPU, threads, optimize=False),
+    )
+
+
 def cached_session(
-    folder: Path, tower: TowerFiles, threads: Threads
-) -> "tuple[onnxruntime.InferenceSession, Path]":
+    folder: Path, tower: TowerFiles, threads: Threads, engine: Engine
+) -> tuple[Any, Path]:
     """A session on the CPU, from the cache where it has one; else puts one there too.
 
     Args:
         folder: The bundle's.
         tower: Its files.
         threads: The session's.
+        engine: What makes it.
 
     Returns:
         The session, and the graph that it was made from.
 
     Raises:
-        BundleError: ONNX Runtime cannot load the graph, or the bundle's files are not those of
-            its manifest.
+        BundleError, DeviceError: The engine cannot load the graph, or the bundle's files are not
+            those of its manifest.
     """
     graph = folder / tower.graph
     size = sum(record.size for record in tower.files.values())
     cache = usable_cache() if size >= SMALLEST_BYTES else None
     if cache is None:
         check_graph(folder, tower)
-        return make_session(graph, _CPU, threads), graph
-    place = cache / _key(tower)
-    session = _open(place, graph.name, threads)
+        return engine.make(graph, threads, None), graph
+    place = cache / _key(tower, engine.name)
+    session = _open(place, graph.name, threads, engine)
     if session is not None:
         return session, place / graph.name
     check_graph(folder, tower)
     with alone_in(cache) as alone:
         if alone:
-            session = _keep(cache, place, folder, tower, threads)
+            session = _keep(cache, place, folder, tower, threads, engine)
             if session is not None:
                 _log.info("kept %s in the graph cache, for the next process", graph)
-    return session or make_session(graph, _CPU, threads), graph
+    return session or engine.make(graph, threads, None), graph
 
 
 def entries() -> list[Entry]:
@@ -150,10 +175,9 @@ def _named(cache: Path | None, pattern: str) -> list[Path]:
     return [p for p in paths if re.fullmatch(pattern, p.name) and p.is_dir() and not p.is_symlink()]
 
 
-def _key(tower: TowerFiles) -> str:
+def _key(tower: TowerFiles, engine: str) -> str:
     """Named for all that it depends on."""
-    version = import_onnxruntime().__version__
-    parts = [version, _cpu(), *(f"{n} {r.sha256}" for n, r in sorted(tower.files.items()))]
+    parts = [engine, _cpu(), *(f"{n} {r.sha256}" for n, r in sorted(tower.files.items()))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
@@ -167,14 +191,14 @@ def _cpu() -> str:
     return "\n".join(line for line in lines if line.startswith(kept))
 
 
-def _open(place: Path, name: str, threads: Threads) -> "onnxruntime.InferenceSession | None":
+def _open(place: Path, name: str, threads: Threads, engine: Engine) -> Any | None:
     """A session on an entry that is whole; None where there is none, or it is damaged."""
     if not os.path.lexists(place):
         return None
     try:
         if place.is_symlink() or not _is_whole(place):
             raise ValueError("not what was written")
-        session = make_session(place / name, _CPU, threads, optimize=False)
+        session = engine.open(place / name, threads)
         with contextlib.suppress(OSError):  # a read-only cache is still of use
             os.utime(place / _RECORD)
         return session
@@ -217,8 +241,8 @@ def _seen(status: os.stat_result) -> list[int]:
 
 
 def _keep(
-    cache: Path, place: Path, folder: Path, tower: TowerFiles, threads: Threads
-) -> "onnxruntime.InferenceSession | None":
+    cache: Path, place: Path, folder: Path, tower: TowerFiles, threads: Threads, engine: Engine
+) -> Any | None:
     """Makes a session and, from it, the entry; None where the entry cannot be written.
 
     Raises:
@@ -239,7 +263,7 @@ def _keep(
             )
         scratch.mkdir(mode=0o700)
         try:
-            session = make_session(graph, _CPU, threads, save_to=scratch / graph.name)
+            session = engine.make(graph, threads, scratch / graph.name)
         except BundleError:
             return None  # it may load without being saved
         files = {}
@@ -249,7 +273,7 @@ def _keep(
             files[path.name] = dataclasses.asdict(file_record(path)) | {"seen": _seen(path.stat())}
         record = {
             "graph": str(graph),
-            "onnxruntime": import_onnxruntime().__version__,
+            "onnxruntime": engine.name,
             "files": files,
         }
         (scratch / _RECORD).write_text(json.dumps(record), encoding="utf-8")

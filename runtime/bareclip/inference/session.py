@@ -49,12 +49,13 @@ class Tower:
     """A loaded tower: arrays in, unit vectors out. May be used by many threads at once.
 
     Attributes:
-        device: ``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``.
+        device: ``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``; or OpenVINO's.
     """
 
     def __init__(self, session: "onnxruntime.InferenceSession", device: str) -> None:
         self.device = device
         self._session = session
+        _SESSIONS.add(session)
         self._inputs = [value.name for value in session.get_inputs()]
         self._output = session.get_outputs()[0].name
         batch = session.get_inputs()[0].shape[0]
@@ -250,7 +251,6 @@ def make_session(
         raise BundleError(
             f"ONNX Runtime {ort.__version__} cannot load {graph}: {reason}"
         ) from error
-    _SESSIONS.add(session)
     # A provider that fails to start is dropped without an error: look again.
     if device.on_cuda and session.get_providers()[0] != CUDA:
         raise device.failure("did not start, ONNX Runtime fell back to the CPU")

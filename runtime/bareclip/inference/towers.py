@@ -15,9 +15,10 @@ from ..bundle import Bundle
 from ..bundle.graph_file import check_graph
 from ..errors import BareclipError, BundleError, DeviceError
 from .cuda import load_tower
-from .device import Device
-from .graph_cache import cached_session
+from .device import Device, stored
+from .graph_cache import cached_session, onnxruntime_engine
 from .installation import check_version
+from .openvino import engine as openvino_engine
 from .session import Tower
 from .threads import Threads
 
@@ -84,9 +85,14 @@ class LazyTower:
         return self._device.on_cuda
 
     @property
+    def on_openvino(self) -> bool:
+        """Whether OpenVINO runs it, and not ONNX Runtime."""
+        return self._device.on_openvino
+
+    @property
     def device(self) -> str:
-        """``"cpu"``, ``"cuda:N"`` or ``"cuda:N,M"``; where CUDA is wanted, it is loaded to know."""
-        return self.get().device if self.on_cuda else "cpu"
+        """Its name; where CUDA is wanted, the tower is loaded to know."""
+        return self.get().device if self.on_cuda else self._device.name
 
     def get(self) -> Tower:
         """The tower, loaded by whoever comes first.
@@ -152,18 +158,21 @@ class LazyTower:
     def _choose(self) -> str:
         """The precision, which runs on the device, and whose files are there."""
         precision = self._chosen()
-        self._bundle.require(precision, self._name)
+        self._bundle.require(stored(precision), self._name)
         return precision
 
     def _chosen(self) -> str:
         """The precision, which runs on the device."""
         bundle, device, wanted = self._bundle, self._device, self._wanted
         if wanted != "auto":
-            bundle.tower(wanted, self._name)
+            bundle.tower(stored(wanted), self._name)
+            device.check_bf16(wanted)
             if not self._any_precision:
                 device.check_precision(wanted)
             return wanted
-        order = ("fp16", "fp32", "int4") if device.on_cuda else ("fp32", "int8", "int4")
+        order = ["fp32", "int8"]
+        if not device.on_openvino:
+            order = ["fp16", "fp32", "int4"] if device.on_cuda else ["fp32", "int8", "int4"]
         for precision in order:
             if self._name in bundle.precisions.get(precision, {}):
                 return precision
@@ -179,15 +188,22 @@ class LazyTower:
                 f"{bundle.folder} has graphs of fixed shapes, for compilers for phones and NPUs: "
                 "use device='cpu', or export the checkpoint without --static"
             )
-        files = bundle.tower(self.precision, self._name)
-        check_version(files.onnxruntime, str(bundle.folder / files.graph))
+        files = bundle.tower(stored(self.precision), self._name)
+        if device.on_openvino:
+            engine = openvino_engine(device, self.precision)
+        else:
+            check_version(files.onnxruntime, str(bundle.folder / files.graph))
+            engine = onnxruntime_engine()
         if self._cache and not device.on_cuda:
-            session, where = cached_session(bundle.folder, files, self._threads)
+            session, where = cached_session(bundle.folder, files, self._threads, engine)
             tower = Tower(session, device.name)
         else:
             check_graph(bundle.folder, files)
             where = bundle.folder / files.graph
-            tower = load_tower(where, device, self._threads)
+            if device.on_openvino:
+                tower = Tower(engine.make(where, self._threads, None), device.name)
+            else:
+                tower = load_tower(where, device, self._threads)
         tower.check(files.graph, [_shape(bundle, self._name)], bundle.embedding_dim)
         _log.info(
             "loaded the %s tower of %s at %s on %s, %d threads, from %s",

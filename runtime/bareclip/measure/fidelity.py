@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle, Fidelity, TowerFidelity
 from ..encoders import IMAGE_BATCH, ImageEncoder, Options, TextEncoder
 from ..errors import DeviceError, ImageError
-from ..inference.device import Device
+from ..inference.device import Device, stored
 from ..types import Failure, Vectors
 from .samples import TEXTS, drawn_pixels
 
@@ -40,6 +40,8 @@ class Floor:
 
 
 FLOORS = {
+    "fp32": Floor(0.99999, 0.9999),  # on OpenVINO, against ONNX Runtime
+    "bf16": Floor(0.999, 0.995),
     "fp16": Floor(0.9999, 0.999),
     "int8": Floor(0.99, 0.95),
     "int4": Floor(0.97, 0.90),
@@ -107,7 +109,13 @@ def _pictures(
     return kept, pixels, f"{len(rows)} photos and " if rows else f"{_DRAWN} drawn pictures and "
 
 
-def compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool = False) -> Fidelity:
+def compare(
+    bundle: Bundle,
+    precision: str,
+    corpus: Corpus,
+    forced: bool = False,
+    device: str | None = None,
+) -> Fidelity:
     """Measures a precision against fp32 on the CPU; fp16 on CUDA where there is one.
 
     Args:
@@ -115,28 +123,35 @@ def compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool = False
         precision: Such as ``"int8"``.
         corpus: What to embed.
         forced: To be handed on.
+        device: ``"openvino"`` measures it there, against fp32 on ONNX Runtime's CPU.
 
     Raises:
-        BundleError: The bundle lacks one of them, or ONNX Runtime cannot load it.
+        BundleError: The bundle lacks one of them, or it cannot be loaded.
+        DeviceError: OpenVINO cannot be had.
     """
+    if device is not None:
+        return _compare(bundle, precision, corpus, forced, device, base="cpu")
     device = "cpu" if precision != "fp16" else Device.parse("auto").name
     try:
-        return _compare(bundle, precision, corpus, forced, device)
+        return _compare(bundle, precision, corpus, forced, device, base=device)
     except DeviceError as error:
         if device == "cpu":
             raise
         warnings.warn(f"{error}: fp16 is measured on the CPU", RuntimeWarning, stacklevel=2)
-        return _compare(bundle, precision, corpus, forced, "cpu")
+        return _compare(bundle, precision, corpus, forced, "cpu", base="cpu")
 
 
-def _compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool, device: str) -> Fidelity:
+def _compare(
+    bundle: Bundle, precision: str, corpus: Corpus, forced: bool, device: str, base: str
+) -> Fidelity:
     timed = precision != "fp16" or device != "cpu"
     towers, answers = {}, {}
     for name in bundle.towers:
-        if name not in bundle.precisions.get(precision, {}):
+        if name not in bundle.precisions.get(stored(precision), {}):
             continue
-        base, tried = (_Tower.of(bundle, corpus, name, p, device) for p in (BASE, precision))
-        pair = base.vectors(), tried.vectors()
+        right = _Tower.of(bundle, corpus, name, BASE, base)
+        tried = _Tower.of(bundle, corpus, name, precision, device)
+        pair = right.vectors(), tried.vectors()
         cosines = (pair[0].astype(np.float64) * pair[1]).sum(axis=1)
         towers[name] = TowerFidelity(
             inputs=len(cosines),
@@ -144,7 +159,7 @@ def _compare(bundle: Bundle, precision: str, corpus: Corpus, forced: bool, devic
             p1_cosine=float(np.quantile(cosines, 0.01)),
             min_cosine=float(cosines.min()),
             batch_difference=_batch_difference(tried),
-            speed_ratio=_speed_ratio(base.once, tried.once) if timed else None,
+            speed_ratio=_speed_ratio(right.once, tried.once) if timed else None,
         )
         answers[name] = pair
     agreement = change = None

@@ -23,7 +23,7 @@ from ..encoders import ImageEncoder, Options, TextEncoder
 from ..errors import DeviceError
 from ..images.inputs import open_picture
 from ..images.pixels import read_pixels
-from ..inference.device import Device
+from ..inference.device import BF16, Device, stored
 from ..inference.installation import import_onnxruntime, package_version
 from ..inference.threads import default_threads
 from ..scoring.zero_shot import LabelMatrix
@@ -130,7 +130,8 @@ def run(
     report("decoding, resizing, tokenizing, scoring")
     stages = _stages(bundle, photo, seconds)
     cases = []
-    for precision in bundle.precisions:
+    precisions = [*bundle.precisions, *([BF16] if stored(BF16) in bundle.precisions else [])]
+    for precision in precisions:
         for device in _devices(precision):
             report(f"{precision} on {device}")
             try:
@@ -191,12 +192,14 @@ def machine() -> dict[str, str]:
     }
     for package in ("bareclip", "numpy", "pillow", "tokenizers"):
         facts[package] = package_version(package) or "unknown"
+    if (openvino := package_version("openvino")) is not None:
+        facts["openvino"] = openvino
     return facts
 
 
 def _case(bundle: Bundle, precision: str, device: str, photo: bytes, seconds: float) -> Case:
     own = default_threads()
-    towers = [name for name in bundle.towers if name in bundle.precisions[precision]]
+    towers = [name for name in bundle.towers if name in bundle.precisions[stored(precision)]]
 
     def options(threads: int) -> Options:
         return Options(precision=precision, device=device, threads=threads, cache=False)
@@ -268,6 +271,7 @@ def _stages(bundle: Bundle, photo: bytes, seconds: float) -> dict[str, float]:
 
 def _devices(precision: str) -> list[str]:
     names = ["cpu", *(["cuda"] if Device.parse("auto").on_cuda else [])]
+    names += ["openvino"] if package_version("openvino") else []
     found = []
     for name in names:
         try:
