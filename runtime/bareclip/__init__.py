@@ -4,11 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .bundle import Bundle
-from .clip import Classifier, Clip, load
+from .classifier import Classifier
+from .clip import Clip, load, load_classifier
 from .encoders import ImageEncoder, TextEncoder
+from .encoders.fingerprint import Fingerprint
 from .errors import (
     BareclipError,
     BundleError,
+    ClassifierError,
     DeviceError,
     ImageError,
     ShardError,
@@ -18,16 +21,25 @@ from .errors import (
 )
 from .images.inputs import ImageInput
 from .images.pixels import Reading
-from .types import Failure, Hit, IndexHit, PartialEmbeddings, Prediction, Vectors
+from .types import (
+    Failure,
+    Hit,
+    IndexHit,
+    PartialEmbeddings,
+    Prediction,
+    TeachingReport,
+    Vectors,
+)
 
 if TYPE_CHECKING:
-    from .index import FileFailure, Fingerprint, Index, IndexStatus, SyncProgress, SyncReport
+    from .index import FileFailure, Index, IndexStatus, SyncProgress, SyncReport
 
 __all__ = [
     "BareclipError",
     "Bundle",
     "BundleError",
     "Classifier",
+    "ClassifierError",
     "Clip",
     "DeviceError",
     "Failure",
@@ -47,18 +59,20 @@ __all__ = [
     "StoreError",
     "SyncProgress",
     "SyncReport",
+    "TeachingReport",
     "TextEncoder",
     "TextError",
     "VectorError",
     "Vectors",
     "__version__",
     "load",
+    "load_classifier",
 ]
 
 __version__ = "0.2.0"
 
 # The photo index brings SQLite along, so it is imported when it is first asked for.
-_OF_THE_INDEX = {"FileFailure", "Fingerprint", "Index", "IndexStatus", "SyncProgress", "SyncReport"}
+_OF_THE_INDEX = {"FileFailure", "Index", "IndexStatus", "SyncProgress", "SyncReport"}
 
 
 def __getattr__(name: str) -> Any:

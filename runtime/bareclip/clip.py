@@ -10,20 +10,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from .bundle import TOWERS, Bundle
 from .bundle.locate import find_bundle
+from .classifier import Classifier, read_classifier
 from .encoders import ImageEncoder, Options, TextEncoder, preload
+from .encoders.fingerprint import Fingerprint
+from .encoders.label_cache import SMALLEST_PROMPTS, LabelCache
 from .errors import BareclipError, BundleError, VectorError
-from .images.inputs import ImageInput, is_one_image
+from .images.inputs import ImageInput
 from .images.limits import MAX_PIXELS
 from .images.pixels import Reading
+from .scoring.heads import Head
 from .scoring.nearest import corpus_rows, nearest
 from .scoring.vectors import checked_rows, cosine, unit_rows
 from .scoring.zero_shot import (
     Ensemble,
     LabelMatrix,
+    Prompts,
     Templates,
-    label_matrix,
+    fill_in,
     probabilities,
-    ranked,
 )
 from .types import Hit, Item, PartialEmbeddings, Prediction, Vectors
 
@@ -70,8 +74,9 @@ def load(
         max_pixels: A picture of which more would be decoded is refused before it is, as a
             decompression bomb; docs/bundle.md says what counts. The default is what cameras of
             100 megapixels and phones of 108 make.
-        cache: Keep a copy of large towers as this machine's ONNX Runtime wants them, in the
-            user's cache, so that later processes start sooner and share their memory.
+        cache: Keep a copy of large towers as this machine's ONNX Runtime wants them, and what
+            was made of many labels, in the user's cache, so that later processes start sooner
+            and share their memory.
         provider_options: For ONNX Runtime's CUDA provider, over ours, such as
             ``{"gpu_mem_limit": 4 * 1024**3}`` for each tower; docs/cuda.md has more.
         spinning: Whether ONNX Runtime's threads wait for work in a loop: on an idle machine
@@ -342,7 +347,32 @@ class Clip:
             >>> [best[0].label for best in classifier.classify(photos, top=1)]
             ['cat', 'dog']
         """
-        return Classifier(self, label_matrix(labels, templates, ensemble, self.embed_texts))
+        matrix = self._label_matrix(fill_in(labels, templates, ensemble))
+        return self._classifier(Head(matrix, self.bundle.scoring))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What its vectors depend on, as indexes and classifiers remember it.
+
+        Raises:
+            BundleError: The bundle has no vision tower.
+        """
+        return Fingerprint.of(self, "exact")
+
+    def _classifier(self, head: Head) -> Classifier:
+        made_by = self.fingerprint if "vision" in self.bundle.towers else None
+        return Classifier(head, made_by, self.embed_images)
+
+    def _label_matrix(self, asked: Prompts) -> LabelMatrix:
+        """Embeds prompts; where they are many, unless the user's cache has their matrix."""
+        keeps = self._options.cache and len(asked.texts) >= SMALLEST_PROMPTS
+        cache = LabelCache(self.bundle, self.texts) if keeps else None
+        matrix = cache.find(asked) if cache else None
+        if matrix is None:
+            matrix = asked.matrix(self.embed_texts(asked.texts))
+            if cache:
+                cache.keep(asked, matrix)
+        return matrix
 
     def classify(
         self,
@@ -371,10 +401,11 @@ class Clip:
             >>> clip.classify(photos[0], ["cat", "dog"])[0][0].label
             'cat'
         """
-        if not any(encoder.loaded for encoder in self._encoders):
+        asked = fill_in(labels, templates, ensemble)
+        if len(asked.texts) < SMALLEST_PROMPTS and not any(e.loaded for e in self._encoders):
             self.preload()  # both at once, since both are needed
-        chosen = self.classifier(labels, templates=templates, ensemble=ensemble)
-        return chosen.classify(images, top=top)
+        matrix = self._label_matrix(asked)
+        return self._classifier(Head(matrix, self.bundle.scoring)).classify(images, top=top)
 
     def search(
         self,
@@ -421,52 +452,29 @@ class Clip:
         return [Hit(names[i], float(score)) for i, score in zip(places, scores, strict=True)]
 
 
-class Classifier:
-    """Labels embedded once; made by ``Clip.classifier``.
+def load_classifier(path: str | os.PathLike[str], clip: Clip | None = None) -> Classifier:
+    """Reads a classifier that ``Classifier.save`` wrote; needs no text tower.
 
-    Attributes:
-        labels: A column of ``probabilities`` each.
+    Args:
+        path: The file.
+        clip: The model that is to embed pictures for it, at any precision; None where it will
+            be asked about vectors only.
+
+    Raises:
+        ClassifierError: The file cannot be read, is damaged, or is of another model.
 
     Example:
-        >>> clip = bareclip.load()
-        >>> clip.classifier(["cat", "dog"]).labels
-        ('cat', 'dog')
+        >>> bareclip.load().classifier(["cat", "dog"]).save(folder / "pets.npz")
+        >>> seeing = bareclip.load(towers=["vision"])
+        >>> pets = bareclip.load_classifier(folder / "pets.npz", seeing)
+        >>> pets.classify(photos[0], top=1)[0][0].label
+        'cat'
     """
-
-    def __init__(self, clip: Clip, matrix: LabelMatrix) -> None:
-        self.labels = matrix.labels
-        self._clip = clip
-        self._matrix = matrix
-
-    def probabilities(self, images: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Probabilities from image vectors.
-
-        Args:
-            images: (N, D), as ``embed_images`` gives them.
-
-        Returns:
-            (N, L), columns in the order of ``labels``.
-
-        Raises:
-            VectorError: Not rows of this model's width, not finite, or zero.
-
-        Example:
-            >>> clip = bareclip.load()
-            >>> classifier = clip.classifier(["cat", "dog"])
-            >>> classifier.probabilities(clip.embed_images(photos)).argmax(axis=1)
-            array([0, 1])
-        """
-        bundle = self._clip.bundle
-        rows = unit_rows(images, "image vectors", bundle.embedding_dim)
-        return self._matrix.probabilities(rows, bundle.scoring)
-
-    def classify(
-        self, images: ImageInput | Iterable[ImageInput], *, top: int | None = None
-    ) -> list[list[Prediction]]:
-        """As ``Clip.classify``."""
-        several: Any = [images] if is_one_image(images) else images
-        found = self.probabilities(self._clip.embed_images(several))
-        return [ranked(self.labels, row, top) for row in found]
+    found = read_classifier(path)
+    if clip is None:
+        return found
+    found.check_model(clip.fingerprint)
+    return Classifier(found.head, found.made_by, clip.embed_images, found.taught)
 
 
 def _load_again(folder: Path, options: Options, towers: tuple[str, ...]) -> Clip:

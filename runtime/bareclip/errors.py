@@ -21,6 +21,10 @@ class VectorError(BareclipError, ValueError):
     """Vectors, scores or a count of them that cannot be used."""
 
 
+class ClassifierError(BareclipError):
+    """A classifier's file is damaged or of another model; or examples that teach nothing."""
+
+
 class StoreError(BareclipError):
     """A photo index's file is missing, damaged, in use, or of another model."""
 

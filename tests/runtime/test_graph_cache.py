@@ -80,7 +80,7 @@ def test_an_entry_is_for_its_version_and_cpu(bundle: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr("onnxruntime.__version__", "1.99.0")
         names.add(graph_cache._key(tower, engine()))
-    monkeypatch.setattr(graph_cache, "_cpu", lambda: "another")
+    monkeypatch.setattr(graph_cache, "cpu_kind", lambda: "another")
     names.add(graph_cache._key(tower, engine()))
     assert len(names) == 4
 

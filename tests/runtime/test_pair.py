@@ -15,7 +15,7 @@ import bareclip
 from bareclip.bundle import Bundle
 from bareclip.bundle.model_card import model_card
 from bareclip.bundle.pair import pair
-from bareclip.index.fingerprint import Fingerprint
+from bareclip.encoders.fingerprint import Fingerprint
 from tests.variants import TEXTS, batch
 
 

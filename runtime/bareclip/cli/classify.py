@@ -1,13 +1,18 @@
 """bareclip classify: which label fits an image."""
 
 import dataclasses
+from pathlib import Path
 
 import click
 
+from .. import load_classifier
+from ..encoders.label_cache import SMALLEST_PROMPTS
 from ..scoring.zero_shot import Ensemble, ranked
 from .options import (
     ModelOptions,
     bundle_option,
+    check_not_given,
+    classifier_option,
     exclude_option,
     json_option,
     labels_of,
@@ -23,9 +28,9 @@ from .standard_input import check_once
 @click.argument("images", nargs=-1, required=True)
 @click.option(
     "--labels",
-    required=True,
     help='Such as "cat,dog,bird", or a text file with one per line, or - for standard input.',
 )
+@classifier_option
 @click.option(
     "--templates",
     default="plain",
@@ -47,7 +52,8 @@ from .standard_input import check_once
 def classify(
     model: ModelOptions,
     images: tuple[str, ...],
-    labels: str,
+    labels: str | None,
+    saved: Path | None,
     templates: str,
     ensemble: Ensemble,
     top: int | None,
@@ -62,13 +68,24 @@ def classify(
     \b
     bareclip classify cat.jpg --labels "cat,dog,bird" --bundle clip-b32
     bareclip classify photos/ --labels labels.txt --templates imagenet --top 3 --bundle clip-b32
+    bareclip classify photos/ --classifier pets.npz --bundle clip-b32
     """
-    check_once([*images, labels])
-    names, chosen = labels_of(labels), templates_argument(templates)
-    sources = expand(images, exclude)
-    clip = model.load()
-    clip.preload()  # both towers at once
-    classifier = clip.classifier(names, templates=chosen, ensemble=ensemble)
+    if (labels is None) == (saved is None):
+        raise click.UsageError("give --labels or --classifier, one of the two.")
+    check_once([*images, *([] if labels is None else [labels])])
+    if saved is not None:
+        check_not_given("--classifier", "templates", "ensemble")
+        classifier = load_classifier(saved)  # what is wrong with it is said before a model loads
+        sources = expand(images, exclude)
+        clip = model.load("vision")
+        classifier.check_model(clip.fingerprint)
+    else:
+        names, chosen = labels_of(labels or ""), templates_argument(templates)
+        sources = expand(images, exclude)
+        clip = model.load()
+        if len(names) * len(chosen) < SMALLEST_PROMPTS:
+            clip.preload()  # both towers at once; of more labels the cache may have the vectors
+        classifier = clip.classifier(names, templates=chosen, ensemble=ensemble)
     embedded = embed_sources(clip, sources)
     results = [
         (sources[place].name, ranked(classifier.labels, row, top))

@@ -205,6 +205,12 @@ index_bundle_option = click.option(
     help="Folder that `bareclip export` made, or owner/name. "
     "Default: the one the index was made with.",
 )
+classifier_option = click.option(
+    "--classifier",
+    "saved",
+    type=click.Path(path_type=Path),
+    help="A file that `bareclip teach`, or Classifier.save, wrote, in place of --labels.",
+)
 db_argument = click.argument("db", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -237,6 +243,18 @@ def exclude_option(verb: Callable[..., Any]) -> Callable[..., Any]:
         help="Do not leave out @eaDir and names that begin with a dot.",
     )
     return exclude(hidden(verb))
+
+
+def check_not_given(beside: str, *names: str) -> None:
+    """Refuses options that another leaves no place for.
+
+    Raises:
+        UsageError: One was given.
+    """
+    ctx = click.get_current_context()
+    for name in names:
+        if ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT):
+            raise click.UsageError(f"{beside} leaves no place for --{name}.")
 
 
 def labels_of(value: str) -> list[str]:

@@ -6,8 +6,7 @@ searched exactly, ``hnsw`` what is searched approximately; ``query`` is what is 
 answers; ``exchange`` moves vectors to other systems.
 """
 
-from .fingerprint import Fingerprint
 from .photo_index import Index, IndexStatus
 from .sync import FileFailure, SyncProgress, SyncReport
 
-__all__ = ["FileFailure", "Fingerprint", "Index", "IndexStatus", "SyncProgress", "SyncReport"]
+__all__ = ["FileFailure", "Index", "IndexStatus", "SyncProgress", "SyncReport"]

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..encoders.fingerprint import Fingerprint
 from ..errors import BareclipError, StoreError, short
 from ..files import replacing
 from .database import one_line
-from .fingerprint import Fingerprint
 from .query import Batch
 from .store import Store
 

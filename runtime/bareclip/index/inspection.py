@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoders import ImageEncoder
+from ..encoders.fingerprint import Fingerprint
 from ..images.inputs import image_endings, is_disguised
 from ..images.limits import MAX_FILE_BYTES
 from ..images.opening import open_bytes
 from ..images.pixels import opened_pixels, reason
-from .fingerprint import Fingerprint
 from .scan import NO_FILE, FoundFile
 from .store import FileRow, Status
 

@@ -11,12 +11,12 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ..clip import Clip
+from ..encoders.fingerprint import Fingerprint
 from ..errors import StoreError, VectorError, short
 from ..images.folders import EXCLUDED
 from ..types import IndexHit
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
-from .fingerprint import Fingerprint
 from .hnsw import import_usearch
 from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add, several_queries
 from .searching import Searcher, Wanted

@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..encoders.fingerprint import Fingerprint
 from ..errors import StoreError
 from ..scoring.vectors import Floats
 from .database import create, explained, only_writer
-from .fingerprint import Fingerprint
 from .opening import Frozen, connect
 from .scan import FoundFile
 

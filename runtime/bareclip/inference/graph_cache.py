@@ -177,11 +177,11 @@ def _named(cache: Path | None, pattern: str) -> list[Path]:
 
 def _key(tower: TowerFiles, engine: str) -> str:
     """Named for all that it depends on."""
-    parts = [engine, _cpu(), *(f"{n} {r.sha256}" for n, r in sorted(tower.files.items()))]
+    parts = [engine, cpu_kind(), *(f"{n} {r.sha256}" for n, r in sorted(tower.files.items()))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
-def _cpu() -> str:
+def cpu_kind() -> str:
     """The kind of CPU: weights are packed for its instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()

@@ -94,15 +94,39 @@ def label_matrix(
     Raises:
         TextError: No labels, an empty one, an unknown ensemble or template.
     """
+    asked = fill_in(labels, templates, ensemble)
+    return asked.matrix(embed_texts(asked.texts))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a label matrix is made of.
+
+    Attributes:
+        labels: L labels.
+        texts: Every label in the first template, then in the next: T times L.
+        ensemble: How they are put together; see ``label_matrix``.
+    """
+
+    labels: tuple[str, ...]
+    texts: list[str]
+    ensemble: Ensemble
+
+    def matrix(self, flat: NDArray[np.float32]) -> LabelMatrix:
+        """The matrix, of the texts' vectors (T times L, D)."""
+        vectors = flat.reshape(-1, len(self.labels), flat.shape[1])
+        if self.ensemble == "embedding":
+            vectors = normalize(vectors.mean(axis=0, keepdims=True)).astype(np.float32)
+        return LabelMatrix(self.labels, vectors)
+
+
+def fill_in(labels: Iterable[str], templates: Templates, ensemble: Ensemble) -> Prompts:
+    """The prompts of ``label_matrix``, which see."""
     names = _checked_labels(labels)
     if ensemble not in get_args(Ensemble):
         raise TextError(f"ensemble {ensemble!r} is unknown; it is 'embedding' or 'probability'")
-    prompts = [fill(template, name) for template in resolve(templates) for name in names]
-    flat = embed_texts(prompts)
-    vectors = flat.reshape(-1, len(names), flat.shape[1])
-    if ensemble == "embedding":
-        vectors = normalize(vectors.mean(axis=0, keepdims=True)).astype(np.float32)
-    return LabelMatrix(names, vectors)
+    texts = [fill(template, name) for template in resolve(templates) for name in names]
+    return Prompts(names, texts, ensemble)
 
 
 def checked_templates(templates: Templates) -> tuple[Template, ...]:

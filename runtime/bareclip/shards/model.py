@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict
 
 from ..clip import Clip
+from ..encoders.fingerprint import Fingerprint
 from ..errors import ShardError, StoreError
-from ..index.fingerprint import Fingerprint
 from .places import Place
 from .plans import Plan
 

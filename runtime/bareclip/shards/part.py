@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..encoders.fingerprint import Fingerprint
 from ..errors import ShardError, short
-from ..index.fingerprint import Fingerprint
 from ..types import Vectors
 from .places import Place
 from .records import Damage, Record

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
+from ..encoders.fingerprint import Decoding
 from ..errors import ShardError, short
-from ..index.fingerprint import Decoding
 from .part import Part, VectorType
 from .places import Place, Version
 from .tables import Columns

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..clip import Clip
+from ..encoders.fingerprint import Fingerprint
 from ..errors import ShardError, VectorError
-from ..index.fingerprint import Fingerprint
 from ..index.query import Query, is_image, query_rows, several_queries
 from ..scoring.nearest import nearest
 from ..scoring.vectors import Floats, unit_rows

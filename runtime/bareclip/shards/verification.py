@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..encoders.fingerprint import Fingerprint
 from ..errors import ShardError, short
-from ..index.fingerprint import Fingerprint
 from .distinct import twice
 from .engines import finished
 from .model import read_model

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 import bareclip
 from bareclip import shards
-from bareclip.index.fingerprint import Fingerprint
+from bareclip.encoders.fingerprint import Fingerprint
 from bareclip.shards.part import Rows
 from bareclip.shards.records import About, Record
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ...encoders.fingerprint import Fingerprint
 from ...errors import ShardError
-from ...index.fingerprint import Fingerprint
 from ...scoring.vectors import unit_rows
 from ..engines import finished
 from ..model import read_model

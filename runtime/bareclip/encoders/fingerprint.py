@@ -1,11 +1,11 @@
-"""Which model and recipe made a store's vectors; others' cannot be compared with them."""
+"""Which model and recipe made vectors; others' cannot be compared with them."""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
-from ..clip import Clip
+from ..bundle import Bundle
 from ..errors import StoreError, short
 from ..images.pixels import READING_VERSION, Reading
 
@@ -14,6 +14,17 @@ _FIRST_READING_VERSION = 1
 _WIDEST = 1 << 16
 
 Decoding = Literal["scaled", "exact"]
+
+
+class Model(Protocol):
+    """What a ``Clip`` says of itself."""
+
+    bundle: Bundle
+
+    @property
+    def precision(self) -> dict[str, str]: ...
+    @property
+    def reading(self) -> Reading: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Fingerprint:
     reading_version: int = _FIRST_READING_VERSION
 
     @classmethod
-    def of(cls, clip: Clip, decoding: Decoding) -> "Fingerprint":
+    def of(cls, clip: Model, decoding: Decoding) -> "Fingerprint":
         """The fingerprint of what ``clip`` makes.
 
         Raises:
@@ -83,6 +94,17 @@ class Fingerprint:
         if not isinstance(found, dict):
             raise ValueError(f"{short(text)}, which is no JSON object")
         return cls(**{field.name: _checked(field.name, found) for field in fields(cls)})
+
+    def shares_space(self, other: "Fingerprint") -> bool:
+        """Whether vectors of both can be compared: of one model, at any precision.
+
+        How pictures were read and decoded moves vectors a little, and to no other space.
+        """
+        if (self.width, self.image_recipe) != (other.width, other.image_recipe):
+            return False
+        if self.precision == other.precision:
+            return self.vision == other.vision
+        return (self.model, self.text) == (other.model, other.text)
 
     def check_texts(self, other: "Fingerprint", where: str) -> None:
         """As ``check``, of all but the precision of images: texts of any meet the same ones.
@@ -134,7 +156,7 @@ def _checked(name: str, found: dict[str, Any]) -> Any:
     return value
 
 
-def _files(clip: Clip, precision: str, tower: str) -> object:
+def _files(clip: Model, precision: str, tower: str) -> object:
     """Records of a tower's files, none where the bundle has it not."""
     bundle = clip.bundle
     return bundle.tower(precision, tower).files if tower in bundle.towers else {}
