@@ -20,6 +20,7 @@ from .images.limits import MAX_PIXELS
 from .images.pixels import Reading
 from .scoring.heads import Head
 from .scoring.nearest import corpus_rows, nearest
+from .scoring.teaching import Examples, Method, teach
 from .scoring.vectors import checked_rows, cosine, unit_rows
 from .scoring.zero_shot import (
     Ensemble,
@@ -29,7 +30,7 @@ from .scoring.zero_shot import (
     fill_in,
     probabilities,
 )
-from .types import Hit, Item, PartialEmbeddings, Prediction, Vectors
+from .types import Hit, Item, PartialEmbeddings, Prediction, TeachingReport, Vectors
 
 
 def load(
@@ -359,9 +360,9 @@ class Clip:
         """
         return Fingerprint.of(self, "exact")
 
-    def _classifier(self, head: Head) -> Classifier:
+    def _classifier(self, head: Head, taught: TeachingReport | None = None) -> Classifier:
         made_by = self.fingerprint if "vision" in self.bundle.towers else None
-        return Classifier(head, made_by, self.embed_images)
+        return Classifier(head, made_by, self.embed_images, taught)
 
     def _label_matrix(self, asked: Prompts) -> LabelMatrix:
         """Embeds prompts; where they are many, unless the user's cache has their matrix."""
@@ -406,6 +407,51 @@ class Clip:
             self.preload()  # both at once, since both are needed
         matrix = self._label_matrix(asked)
         return self._classifier(Head(matrix, self.bundle.scoring)).classify(images, top=top)
+
+    def teach(
+        self,
+        examples: Mapping[str, Iterable[ImageInput] | Vectors],
+        *,
+        method: Method = "linear",
+        templates: Templates = "plain",
+    ) -> "Classifier":
+        """Teaches a classifier with examples, starting from what its labels' texts say.
+
+        Cross-validated: ``Classifier.taught`` says how often the texts alone and what was taught
+        were right about examples held out, and which of them it is. Its probabilities are
+        calibrated on those. Needs ``bareclip[teach]``; the classifier, to answer, does not.
+
+        Args:
+            examples: By label, two or more pictures as ``embed_images`` takes them, or their
+                (N, D) vectors.
+            method: ``"linear"``, a linear probe, or ``"cache"``, which compares with the
+                examples themselves; docs/classifiers.md has both.
+            templates: As for ``classifier``.
+
+        Raises:
+            ClassifierError: One class, a class with fewer than two examples, or no SciPy.
+            ImageError, TextError, VectorError: As for ``embed_images`` and ``classifier``.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> vectors = clip.embed_images(photos)
+            >>> pets = clip.teach({"cat": vectors[[0, 0, 0]], "dog": vectors[[1, 1, 1]]})
+            >>> pets.taught.zero_shot_accuracy, pets.taught.method
+            (1.0, 'zero-shot')
+        """
+        matrix = self._label_matrix(fill_in(examples, templates, "embedding"))
+        rows = [self._example_rows(given) for given in examples.values()]
+        places = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
+        scale = float(np.exp(self.bundle.scoring.logit_scale))
+        given = Examples(np.concatenate(rows), places, matrix, scale)
+        head, report = teach(given, method)
+        return self._classifier(head, report)
+
+    def _example_rows(self, given: Iterable[ImageInput] | Vectors) -> Vectors:
+        if isinstance(given, np.ndarray) and given.dtype.kind == "f":
+            rows = unit_rows(given, "example vectors", self.bundle.embedding_dim)
+            return rows.astype(np.float32, copy=False)
+        return self.embed_images(given)
 
     def search(
         self,

@@ -34,6 +34,7 @@ from .search import search
 from .serve import serve
 from .shards import shards
 from .similarity import similarity
+from .teach import teach
 from .verify import verify
 
 
@@ -84,7 +85,8 @@ def commands(ctx: click.Context, verbose: bool) -> None:
 
 for _command in (
     bench, cache, classify, demo, embed, evaluate, index, index_export, index_import,
-    index_status, info, models, pair, push, search, serve, shards, similarity, verify,
+    index_status, info, models, pair, push, search, serve, shards, similarity, teach,
+    verify,
 ):  # fmt: skip
     commands.add_command(_command)
 

@@ -254,7 +254,8 @@ def check_not_given(beside: str, *names: str) -> None:
     ctx = click.get_current_context()
     for name in names:
         if ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT):
-            raise click.UsageError(f"{beside} leaves no place for --{name}.")
+            option = name.replace("_", "-")
+            raise click.UsageError(f"{beside} leaves no place for --{option}.")
 
 
 def labels_of(value: str) -> list[str]:

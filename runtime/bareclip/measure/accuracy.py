@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from ..clip import Clip
 from ..errors import BareclipError
-from ..images.folders import EXCLUDED, is_excluded, list_images
+from ..images.classes import list_classes
+from ..images.folders import EXCLUDED
 from ..scoring.vectors import ranks
 from ..scoring.zero_shot import Ensemble, Templates
 from ..types import Failure, PartialEmbeddings
@@ -99,35 +100,22 @@ def zero_shot(
     Raises:
         BareclipError: Fewer than two folders with images, or no readable image.
     """
-    folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    classes = [path for path in folders if not is_excluded(path.name, exclude)]
-    listings = [list_images(path, exclude, folder) for path in classes]
-    left_out = len(folders) - len(classes) + sum(found.left_out for found in listings)
-    paths = [(path, index) for index, found in enumerate(listings) for path in found.files]
-    if len({index for _, index in paths}) < 2:
-        raise BareclipError(
-            f"{folder} does not hold one folder of images per class; evaluate wants such a tree, "
-            "or a .jsonl file of images with captions"
-        )
-    labels = [path.name.replace("_", " ") for path in classes]
-    if len(set(labels)) < len(labels):
-        raise BareclipError(
-            f"two folders of {folder} have one name once _ reads as a space; rename one of them"
-        )
+    found = list_classes(folder, exclude)
+    labels = found.labels
     # Before the images, so that labels that cannot be used cost nothing.
     classifiers = [
         clip.classifier(labels, templates=s.templates, ensemble=s.ensemble) for s in settings
     ]
-    embedded = clip.embed_images(progress([path for path, _ in paths]), on_error="skip")
+    embedded = clip.embed_images(progress(found.paths), on_error="skip")
     _check_some(embedded)
-    true = np.array([paths[i][1] for i in embedded.kept], np.int64)
+    true = np.array([found.places[i] for i in embedded.kept], np.int64)
     results = []
     for setting, classifier in zip(settings, classifiers, strict=True):
         place = ranks(classifier.probabilities(embedded.vectors), true)
         results.append(
             ZeroShotResult(setting, float((place < 1).mean()), float((place < 5).mean()))
         )
-    return ZeroShotReport(len(true), len(classes), results, embedded.failures, left_out)
+    return ZeroShotReport(len(true), len(labels), results, embedded.failures, found.left_out)
 
 
 def retrieval(clip: Clip, pairs: Path, progress: Progress = list) -> RetrievalReport:

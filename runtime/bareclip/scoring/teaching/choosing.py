@@ -1,0 +1,241 @@
+"""Teaches a head with examples, and keeps what examples that were held out speak for.
+
+Every candidate answers about each example without having seen it, in stratified folds. The
+settings with the least cross-entropy are taken, each candidate's at its own best temperature;
+the result is kept if it is more often right than the labels' texts alone. The temperature (Guo
+et al. 2017, arXiv 1706.04599, section 4.2) is that of the held-out answers.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle import Scoring
+from ...errors import ClassifierError, short
+from ...types import TeachingReport
+from ..calibration import calibration_error
+from ..heads import Head, Lookup, membership
+from ..vectors import Floats, softmax
+from ..zero_shot import LabelMatrix
+from .probe import fit_probe, log_softmax, optimizer
+
+Method = Literal["linear", "cache"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+FOLDS = 5
+# From hardly moved to hardly held.
+STRENGTHS = tuple(float(10.0**power) for power in np.arange(2, -2.5, -0.5))
+WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+SHARPNESSES = (1.0, 2.0, 5.5, 10.0, 20.0, 40.0)
+# Logarithms of temperatures.
+_TEMPERATURES = (-5.0, 5.0)
+
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is taught with.
+
+    Attributes:
+        rows: (N, D) unit rows.
+        places: (N,) of each one's label.
+        matrix: The labels' texts, of one template.
+        scale: Logits are that times cosine, as the bundle says.
+    """
+
+    rows: Floats
+    places: NDArray[np.int64]
+    matrix: LabelMatrix
+    scale: float
+
+    @property
+    def texts(self) -> Floats:
+        """(L, D): weights that give the zero-shot classifier's logits."""
+        return self.scale * self.matrix.vectors[0].astype(np.float64)
+
+    def some(self, places: NDArray[np.int64]) -> "Examples":
+        """Those at ``places``."""
+        return replace(self, rows=self.rows[places], places=self.places[places])
+
+
+def teach(given: Examples, method: Method) -> tuple[Head, TeachingReport]:
+    """Teaches a head.
+
+    Args:
+        given: At least two examples of each of two labels or more.
+        method: ``"linear"`` or ``"cache"``.
+
+    Raises:
+        ClassifierError: Fewer examples; another method; SciPy is not installed.
+    """
+    if method not in METHODS:
+        raise ClassifierError(f"method is {short(method)}; it is 'linear' or 'cache'")
+    _check_enough(given)
+    parts = folds(given.places)
+    zero_shot = given.rows @ given.texts.T
+    settings, held_out = _best(_CANDIDATES[method](given, parts), given.places)
+    plain, taught = (_accuracy(logits, given.places) for logits in (zero_shot, held_out))
+    keeps = taught > plain
+    if not keeps:
+        held_out = zero_shot
+    temperature = best_temperature(held_out, given.places)
+    report = TeachingReport(
+        method=method if keeps else "zero-shot",
+        examples=len(given.places),
+        zero_shot_accuracy=plain,
+        taught_accuracy=taught,
+        error_before=calibration_error(softmax(held_out), given.places),
+        error_after=calibration_error(_calibrated(held_out, given.places, parts), given.places),
+    )
+    if not keeps:
+        return cooled(zero_shot_head(given), temperature), report
+    return cooled(_FITS[method](given, *settings), temperature), report
+
+
+def zero_shot_head(given: Examples) -> Head:
+    """The labels' texts as they are, compared with each other."""
+    return Head(given.matrix, Scoring("softmax", float(np.log(given.scale)), 0.0))
+
+
+def linear_head(given: Examples, strength: float) -> Head:
+    """A linear probe."""
+    prior = given.texts / _own_temperature(given)
+    weights = fit_probe(given.rows, given.places, prior, strength, prior)
+    matrix = LabelMatrix(given.matrix.labels, weights[None].astype(np.float32))
+    return Head(matrix, Scoring("softmax", 0.0, 0.0))
+
+
+def cache_head(given: Examples, weight: float, sharpness: float) -> Head:
+    """A cache model beside the labels' texts."""
+    head = cooled(zero_shot_head(given), _own_temperature(given))
+    examples = given.rows.astype(np.float32)
+    return replace(head, lookup=Lookup(examples, given.places, weight, sharpness))
+
+
+def cooled(head: Head, temperature: float) -> Head:
+    """The head with its logits divided by a temperature."""
+    scoring = head.scoring
+    lookup = head.lookup
+    return Head(
+        head.matrix,
+        replace(scoring, logit_scale=scoring.logit_scale - float(np.log(temperature))),
+        None if lookup is None else replace(lookup, weight=lookup.weight / temperature),
+    )
+
+
+def folds(places: NDArray[np.int64]) -> list[Fold]:
+    """Places to teach with and places to hold out, each label's examples spread evenly.
+
+    As many folds as the rarest label has examples, at most five; shuffled by a fixed seed, since
+    pictures of one event have names that follow each other.
+    """
+    count = min(FOLDS, int(np.bincount(places).min()))
+    rng = np.random.default_rng(0)
+    fold = np.empty(len(places), np.int64)
+    for label in range(int(places.max()) + 1):
+        own = rng.permutation(np.flatnonzero(places == label))
+        # Each label begins where the one before ended, else the first folds were larger.
+        fold[own] = (np.arange(len(own)) + label) % count
+    return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(count)]
+
+
+def best_temperature(logits: Floats, places: NDArray[np.int64]) -> float:
+    """By which to divide logits for the least cross-entropy."""
+    found = optimizer().minimize_scalar(
+        lambda log: _entropy(logits / np.exp(log), places), bounds=_TEMPERATURES, method="bounded"
+    )
+    return float(np.exp(found.x))
+
+
+def _linear_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[tuple[Any, Floats]]:
+    known = [given.some(train) for train, _ in parts]
+    priors = [one.texts / _own_temperature(one) for one in known]
+    weights = list(priors)
+    for strength in STRENGTHS:
+        logits = np.empty((len(given.rows), len(given.matrix.labels)))
+        for i, (_, test) in enumerate(parts):
+            one = known[i]
+            weights[i] = fit_probe(one.rows, one.places, priors[i], strength, weights[i])
+            logits[test] = given.rows[test] @ weights[i].T
+        yield (strength,), logits
+
+
+def _cache_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[tuple[Any, Floats]]:
+    labels = len(given.matrix.labels)
+    zero_shot = given.rows @ given.texts.T
+    for train, test in parts:
+        zero_shot[test] /= _own_temperature(given.some(train))
+    for sharpness in SHARPNESSES:
+        evidence = np.empty(zero_shot.shape)
+        for train, test in parts:
+            near = np.exp(sharpness * (given.rows[test] @ given.rows[train].T - 1))
+            evidence[test] = near @ membership(given.places[train], labels)
+        for weight in WEIGHTS:
+            yield (weight, sharpness), zero_shot + weight * evidence
+
+
+_CANDIDATES: dict[Method, Any] = {"linear": _linear_candidates, "cache": _cache_candidates}
+_FITS: dict[Method, Any] = {"linear": linear_head, "cache": cache_head}
+
+
+def _best(
+    candidates: Iterable[tuple[Any, Floats]], places: NDArray[np.int64]
+) -> tuple[Any, Floats]:
+    """Settings and held-out logits of the candidate with the least cross-entropy."""
+    least, chosen = np.inf, None
+    for settings, logits in candidates:
+        entropy = _entropy(logits / best_temperature(logits, places), places)
+        if entropy < least:
+            least, chosen = entropy, (settings, logits)
+    assert chosen is not None, "there are candidates"
+    return chosen
+
+
+def _own_temperature(given: Examples) -> float:
+    """The temperature of the labels' texts on examples, which those have not seen."""
+    return best_temperature(given.rows @ given.texts.T, given.places)
+
+
+def _calibrated(logits: Floats, places: NDArray[np.int64], parts: Sequence[Fold]) -> Floats:
+    """Probabilities, each fold's at the temperature of the others."""
+    found = np.empty(logits.shape)
+    for train, test in parts:
+        found[test] = softmax(logits[test] / best_temperature(logits[train], places[train]))
+    return found
+
+
+def _entropy(logits: Floats, places: NDArray[np.int64]) -> float:
+    """Cross-entropy with the right labels, each but for one part in N + 2.
+
+    That part is for the others (Platt 1999, "Probabilistic Outputs for Support Vector Machines",
+    section 2.2): where all of a few answers are right, no temperature would be too low.
+    """
+    logs = log_softmax(logits)
+    own = logs[np.arange(len(places)), places].mean()
+    doubt = 1 / (len(places) + 2)
+    return -float((1 - doubt) * own + doubt * logs.mean())
+
+
+def _accuracy(logits: Floats, places: NDArray[np.int64]) -> float:
+    return float((logits.argmax(axis=1) == places).mean())
+
+
+def _check_enough(given: Examples) -> None:
+    labels = given.matrix.labels
+    if len(labels) < 2:
+        raise ClassifierError(
+            f"there is one class, {short(labels[0])}, and nothing to tell it from; give two or more"
+        )
+    counts = np.bincount(given.places, minlength=len(labels))
+    few = np.flatnonzero(counts < 2)
+    if len(few):
+        count = "no example" if counts[few[0]] == 0 else "one example"
+        others = f" (and {len(few) - 1} classes more have too few)" if len(few) > 1 else ""
+        raise ClassifierError(
+            f"class {short(labels[few[0]])} has {count}{others}: one is to be held out while "
+            "others teach; give each class two or more, or leave it out"
+        )
