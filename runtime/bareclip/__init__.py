@@ -27,12 +27,13 @@ from .types import (
     IndexHit,
     PartialEmbeddings,
     Prediction,
+    Tagged,
     TeachingReport,
     Vectors,
 )
 
 if TYPE_CHECKING:
-    from .index import FileFailure, Index, IndexStatus, SyncProgress, SyncReport
+    from .index import FileFailure, Index, IndexStatus, SyncProgress, SyncReport, TagReport
 
 __all__ = [
     "BareclipError",
@@ -59,6 +60,8 @@ __all__ = [
     "StoreError",
     "SyncProgress",
     "SyncReport",
+    "TagReport",
+    "Tagged",
     "TeachingReport",
     "TextEncoder",
     "TextError",
@@ -72,7 +75,7 @@ __all__ = [
 __version__ = "0.2.0"
 
 # The photo index brings SQLite along, so it is imported when it is first asked for.
-_OF_THE_INDEX = {"FileFailure", "Index", "IndexStatus", "SyncProgress", "SyncReport"}
+_OF_THE_INDEX = {"FileFailure", "Index", "IndexStatus", "SyncProgress", "SyncReport", "TagReport"}
 
 
 def __getattr__(name: str) -> Any:

@@ -74,6 +74,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Tagged:
+    """An item of a photo index, as ``IndexHit`` names it, and its tags, the most probable first."""
+
+    item: str
+    tags: list[Prediction]
+
+
+@dataclass(frozen=True)
 class TeachingReport:
     """What became of teaching a classifier; cross-validated: of examples that were held out.
 

@@ -34,6 +34,7 @@ from .search import search
 from .serve import serve
 from .shards import shards
 from .similarity import similarity
+from .tag import tag
 from .teach import teach
 from .verify import verify
 
@@ -85,7 +86,7 @@ def commands(ctx: click.Context, verbose: bool) -> None:
 
 for _command in (
     bench, cache, classify, demo, embed, evaluate, index, index_export, index_import,
-    index_status, info, models, pair, push, search, serve, shards, similarity, teach,
+    index_status, info, models, pair, push, search, serve, shards, similarity, tag, teach,
     verify,
 ):  # fmt: skip
     commands.add_command(_command)

@@ -36,6 +36,14 @@ def say_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2))
 
 
+def say_json_items(items: Iterable[Any]) -> None:
+    """As ``say_json`` of a list, an item at a time: there may be a million."""
+    click.echo("[", nl=False)
+    for place, item in enumerate(items):
+        click.echo(("," if place else "") + "\n  " + json.dumps(item), nl=False)
+    click.echo("\n]")
+
+
 def note(line: str) -> None:
     """Prints a line on stderr, above a progress bar where there is one."""
     with tqdm.external_write_mode(file=sys.stderr, nolock=True):

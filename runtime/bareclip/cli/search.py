@@ -10,6 +10,7 @@ from .. import BareclipError, Clip, DeviceError, Index, IndexHit, load
 from ..files import is_own, replacing
 from ..show.page import Answer, page, sheet
 from .options import (
+    check_not_given,
     device_option,
     index_bundle_option,
     json_option,
@@ -31,6 +32,7 @@ from .standard_input import check_once, lines_of, with_lines
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many at most."
 )
 @click.option("--under", help="Only files whose path begins with this.")
+@click.option("--tag", help="Only photos that bareclip tag gave this label; alone, all of those.")
 @click.option("--min-similarity", type=float, help="Only those at least so similar.")
 @click.option("--approximate", is_flag=True, help="Ask an HNSW graph; for millions of photos.")
 @click.option(
@@ -49,6 +51,7 @@ def search(
     queries: str | None,
     k: int,
     under: str | None,
+    tag: str | None,
     min_similarity: float | None,
     approximate: bool,
     sheet_path: Path | None,
@@ -69,6 +72,7 @@ def search(
     \b
     bareclip search photos.db "a sunset over the ocean" -k 9 --sheet result.png
     bareclip search photos.db --image beach.jpg --json
+    bareclip search photos.db "a sunset over the ocean" --tag beach
     bareclip search OUT "a sunset over the ocean" --bundle clip-b32
     """
     _check_output(sheet_path, ".png")
@@ -77,33 +81,46 @@ def search(
     named = with_lines(texts) + (lines_of(queries) if queries else [])
     asked: list[tuple[str, Any]] = [(text, text) for text in named]
     asked += [(source.name, source.image) for image in images for source in expand([image])]
-    if not asked:
-        raise click.UsageError('nothing to search for: give a "text", --image or --queries.')
+    if not asked and tag is None:
+        raise click.UsageError('nothing to search for: give a "text", --image, --queries or --tag.')
     rows = [query for _, query in asked]
     if _is_run(db):
-        if under or approximate or sheet_path or page_path:
+        if under or tag or approximate or sheet_path or page_path:
             raise click.UsageError(
-                "--under, --approximate, --sheet and --html are for an index, and DB is a run."
+                "--under, --tag, --approximate, --sheet and --html are for an index, and DB is a "
+                "run."
             )
         clip = _model_of_run(db, bundle, device, threads, language)
         found = _in_run(db, rows, k, min_similarity, clip)
-        _print([Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)], as_json)
+        answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
+        _print(answers, as_json, "similarity")
         return
     path = Path(db)
-    Index.open(path).close()  # a mistyped name is said before a model is asked for
-    clip = load_indexed(path, bundle, None, None, device, threads, language=language)
-    with Index.open(path, clip) as index:
-        found = index.search_many(
-            rows, k=k, under=under, min_similarity=min_similarity, approximate=approximate
-        )
-    answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
+    if asked:
+        Index.open(path).close()  # a mistyped name is said before a model is asked for
+        clip = load_indexed(path, bundle, None, None, device, threads, language=language)
+        with Index.open(path, clip) as index:
+            found = index.search_many(
+                rows,
+                k=k,
+                under=under,
+                min_similarity=min_similarity,
+                approximate=approximate,
+                tag=tag,
+            )
+        answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
+    else:
+        assert tag is not None, "else there was nothing to search for"
+        check_not_given("--tag alone", "under", "min_similarity", "approximate")
+        with Index.open(path) as index:
+            answers = [Answer(tag, index.tagged(tag, k=k))]
     if sheet_path is not None:
         with replacing(sheet_path) as file:
             sheet(answers, anything=is_own(path)).save(file, "PNG")
     if page_path is not None:
         with replacing(page_path) as file:
             file.write(page(answers, anything=is_own(path)).encode())
-    _print(answers, as_json)
+    _print(answers, as_json, "similarity" if asked else "probability")
 
 
 def _is_run(db: str) -> bool:
@@ -147,14 +164,14 @@ def _check_output(path: Path | None, ending: str) -> None:
         raise BareclipError(f"cannot write {path}: give a {ending} file in a folder that exists")
 
 
-def _print(answers: list[Answer], as_json: bool) -> None:
+def _print(answers: list[Answer], as_json: bool, measure: str) -> None:
     if as_json:
         say_json(
             [
                 {
                     "query": answer.query,
                     "hits": [
-                        {"item": hit.item, "similarity": hit.similarity, "metadata": hit.metadata}
+                        {"item": hit.item, measure: hit.similarity, "metadata": hit.metadata}
                         for hit in answer.hits
                     ],
                 }
@@ -172,4 +189,4 @@ def _print(answers: list[Answer], as_json: bool) -> None:
             [str(rank), f"{hit.similarity:.3f}", hit.item]
             for rank, hit in enumerate(answer.hits, start=1)
         ]
-        print_table(["rank", "similarity", "item"], rows, right=0)
+        print_table(["rank", measure, "item"], rows, right=0)

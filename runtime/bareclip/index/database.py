@@ -19,6 +19,8 @@ except ImportError:  # Windows, whose disks have locks
     fcntl = None  # type: ignore[assignment]
 
 FORMAT_VERSION = 1
+# Of an index that was tagged; one that was not stays as earlier versions read it.
+TAGGED_VERSION = 2
 # "bclp": says whose file it is to file(1), and to us.
 _APPLICATION_ID = 0x62636C70
 _LONGEST_REASON = 160
@@ -64,6 +66,29 @@ _SCHEMA = (
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
 
+TAGS_BY_LABEL = "CREATE INDEX tags_by_label ON tags (label, probability)"
+TAGS_SCHEMA = (
+    """
+    CREATE TABLE tagger (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        classifier BLOB NOT NULL,    -- a file of Classifier.save
+        threshold REAL NOT NULL,
+        last INTEGER NOT NULL        -- the item that it has seen last
+    )
+    """,
+    "CREATE TABLE labels (id INTEGER PRIMARY KEY, label TEXT NOT NULL)",
+    """
+    CREATE TABLE tags (
+        item INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
+        label INTEGER NOT NULL,
+        probability REAL NOT NULL,
+        PRIMARY KEY (item, label)
+    ) WITHOUT ROWID
+    """,
+    TAGS_BY_LABEL,
+)
+_SCHEMAS = {FORMAT_VERSION: _SCHEMA, TAGGED_VERSION: (*_SCHEMA, *TAGS_SCHEMA)}
+
 
 def create(path: Path, fingerprint: str, bundle: bytes) -> None:
     """Makes a store, whole or not at all, unless another process has done so meanwhile."""
@@ -101,12 +126,12 @@ def check_format(path: Path, db: sqlite3.Connection) -> None:
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise StoreError(f"{path} is not a photo index of bareclip; give another file")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != FORMAT_VERSION:
+    if version not in _SCHEMAS:
         raise StoreError(
-            f"{path} has format version {version}; this bareclip reads {FORMAT_VERSION}: "
-            "update bareclip, or index the photos into a new file"
+            f"{path} has format version {version}; this bareclip reads {FORMAT_VERSION} and "
+            f"{TAGGED_VERSION}: update bareclip, or index the photos into a new file"
         )
-    if _schema(db) != _own_schema():
+    if _schema(db) != _own_schema(version):
         raise StoreError(
             f"{path} has other tables, views or triggers than bareclip makes, so it is not asked; "
             "index the photos into a new file"
@@ -114,9 +139,9 @@ def check_format(path: Path, db: sqlite3.Connection) -> None:
 
 
 @cache
-def _own_schema() -> set[tuple[str, ...]]:
+def _own_schema(version: int) -> set[tuple[str, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        for statement in _SCHEMA:
+        for statement in _SCHEMAS[version]:
             db.execute(statement)
         return _schema(db)
 

@@ -25,8 +25,8 @@ _LARGEST_TEXTS = 1 << 28
 _LARGEST_GROUP = 1 << 30
 # Where Parquet's schema, and the .json, name the model.
 _MODEL = "bareclip"
-# Names and metadata.
-_Items: TypeAlias = list[tuple[str, dict[str, Any] | None]]
+# Names, metadata, and tags where the index has some.
+_Items: TypeAlias = list[tuple[str, dict[str, Any] | None, list[dict[str, Any]]]]
 
 
 def write_vectors(store: Store, path: Path) -> int:
@@ -34,7 +34,11 @@ def write_vectors(store: Store, path: Path) -> int:
     kind = _kind(path)
     if not path.parent.is_dir():
         raise StoreError(f"cannot write {path}: {path.parent} is not a folder")
-    items = [(_text(name), metadata) for _, name, metadata in store.items()]
+    tagged = dict(store.tags.by_item())
+    items = [
+        (_text(name), metadata, [asdict(tag) for tag in tagged.get(item, ())])
+        for item, name, metadata in store.items()
+    ]
     write = _write_parquet if kind == ".parquet" else _write_npy
     try:
         write(store, path, items)
@@ -90,11 +94,13 @@ def _write_npy(store: Store, path: Path, items: _Items) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for rows in store.vectors(0):
             file.write(rows.tobytes())
-        described = {
+        described: dict[str, Any] = {
             _MODEL: _model(store),
-            "ids": [name for name, _ in items],
-            "metadata": [metadata for _, metadata in items],
+            "ids": [name for name, _, _ in items],
+            "metadata": [metadata for _, metadata, _ in items],
         }
+        if store.tags.there:
+            described["tags"] = [tags for _, _, tags in items]
         beside.write(json.dumps(described).encode())
 
 
@@ -138,16 +144,20 @@ def _write_parquet(store: Store, path: Path, items: _Items) -> None:
     pa = _pyarrow()
     width = store.fingerprint.width
     columns = {"id": pa.string(), "vector": pa.list_(pa.float32(), width), "metadata": pa.string()}
+    if store.tags.there:
+        tag = {"label": pa.string(), "probability": pa.float64()}
+        columns["tags"] = pa.list_(pa.struct(tag.items()))
     schema = pa.schema(columns.items(), metadata={_MODEL: _model(store)})
     row = 0
     with replacing(path) as file, pa.parquet.ParquetWriter(file, schema) as writer:
         for rows in store.vectors(0):
-            names, objects = zip(*items[row : row + len(rows)], strict=True)
+            names, objects, tags = zip(*items[row : row + len(rows)], strict=True)
             metadata = [None if data is None else json.dumps(data) for data in objects]
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), width)
-            writer.write_table(
-                pa.table([pa.array(names), vectors, pa.array(metadata, pa.string())], schema=schema)
-            )
+            found = [pa.array(names), vectors, pa.array(metadata, pa.string())]
+            if "tags" in columns:
+                found.append(pa.array(tags, columns["tags"]))
+            writer.write_table(pa.table(found, schema=schema))
             row += len(rows)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from ..classifier import Classifier
 from ..clip import Clip
 from ..encoders.fingerprint import Fingerprint
 from ..errors import StoreError, VectorError, short
 from ..images.folders import EXCLUDED
-from ..types import IndexHit
+from ..types import IndexHit, Tagged
 from .database import remove_leftovers
 from .exchange import read_vectors, write_vectors
 from .hnsw import import_usearch
@@ -22,6 +23,10 @@ from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add, se
 from .searching import Searcher, Wanted
 from .store import Store, check_place
 from .sync import FileFailure, Report, SyncReport, check_folder, sync
+from .tagging import DEFAULT_THRESHOLD, TagReport, kept_classifier, tag_all, tag_new
+
+# Items whose tags are read at a time.
+_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,8 @@ class Index:
                 done = sync(store, encoder, place, prune, report, tuple(exclude))
                 with store.reading():
                     self._searcher.tidy()
+                with store.transaction():
+                    tag_new(store)
         return done
 
     def add(
@@ -235,6 +242,7 @@ class Index:
         under: str | os.PathLike[str] | None = None,
         min_similarity: float | None = None,
         approximate: bool = False,
+        tag: str | None = None,
     ) -> list[IndexHit]:
         """The items most similar to a text, an image or a vector.
 
@@ -246,14 +254,15 @@ class Index:
             under: Only files whose path begins so, and items added under such an id.
             min_similarity: Only those at least so similar.
             approximate: Ask an HNSW graph, which may miss some; needs ``bareclip[ann]``.
-                With ``under`` the exact search is asked, which then is fast.
+                With ``under`` or ``tag`` the exact search is asked, which then is fast.
+            tag: Only items that have this tag; see ``tag``.
 
         Returns:
             Best first, ties in the order in which they were indexed.
 
         Raises:
             StoreError: No index there; no model to embed the query with, or one at another
-                precision for a picture; or no usearch.
+                precision for a picture; no such tag; or no usearch.
             ImageError, VectorError: The query cannot be used.
 
         Example:
@@ -264,7 +273,12 @@ class Index:
             ['dog', 'cat']
         """
         return self.search_many(
-            [query], k=k, under=under, min_similarity=min_similarity, approximate=approximate
+            [query],
+            k=k,
+            under=under,
+            min_similarity=min_similarity,
+            approximate=approximate,
+            tag=tag,
         )[0]
 
     def search_many(
@@ -275,6 +289,7 @@ class Index:
         under: str | os.PathLike[str] | None = None,
         min_similarity: float | None = None,
         approximate: bool = False,
+        tag: str | None = None,
     ) -> list[list[IndexHit]]:
         """As ``search``, for several queries, in any iterable, in one pass over the vectors.
 
@@ -297,9 +312,102 @@ class Index:
             self._check_images()
         rows = query_rows(asked, self._clip, self.made_by.width)
         keys = [file_key(query) for query in asked]
-        wanted = Wanted(k, under, min_similarity, approximate)
+        wanted = Wanted(k, under, min_similarity, approximate, tag)
         with self._lock, self._store.reading():
             return self._searcher.ask(rows, keys, wanted)
+
+    def tag(
+        self, classifier: Classifier | None = None, *, threshold: float | None = None
+    ) -> TagReport:
+        """Gives every item the tags of a classifier, from the vectors that it has.
+
+        The classifier is kept in the index, so that what ``sync``, ``add`` and ``import_from``
+        bring later is tagged too. Tags that were there are replaced.
+
+        Args:
+            classifier: Of the same model, at any precision; None is the one kept.
+            threshold: A label at least so probable is a tag; of more than ten, the ten most
+                probable are. None is 0.1, or with the classifier kept the one that it has.
+
+        Raises:
+            StoreError: No index there, or no classifier kept; another process is writing, or
+                nothing can be written.
+            ClassifierError: It is of another model.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
+            ...     index.add(["cat", "dog"], clip.embed_images(photos))
+            ...     index.tag(clip.classifier(["cat", "dog"]), threshold=0.5).tags
+            ...     [(found.item, found.tags[0].label) for found in index.tags()]
+            2
+            [('cat', 'cat'), ('dog', 'dog')]
+        """
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise StoreError(f"threshold is {threshold}; it must be from 0 to 1")
+        with self._lock, self._store.writing():
+            store = self._store
+            with store.transaction():
+                if classifier is None:
+                    tagger = store.tags.tagger()
+                    if tagger is None:
+                        raise StoreError(
+                            f"{self.path} was not tagged yet; give labels or a classifier: "
+                            f"bareclip tag {self.path} --labels LABELS"
+                        )
+                    classifier = kept_classifier(store, tagger)
+                    threshold = tagger.threshold if threshold is None else threshold
+                classifier.check_model(store.fingerprint)
+                matrix = self._searcher.current_matrix()
+                tag_all(
+                    store,
+                    matrix,
+                    classifier,
+                    DEFAULT_THRESHOLD if threshold is None else float(threshold),
+                )
+                items = len(matrix.ids) if matrix.live is None else int(matrix.live.sum())
+                return TagReport(items, *store.tags.count())
+
+    def tags(self) -> Iterator[Tagged]:
+        """All items and their tags, in the order of indexing, one after another.
+
+        None where the index was not tagged.
+
+        Example:
+            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            ...     index.add([], np.empty((0, 128)))
+            ...     list(index.tags())
+            []
+        """
+        last = -(2**63)
+        while True:
+            with self._lock, self._store.reading():
+                page = list(self._store.tags.by_item(last, _PAGE))
+                names = [os.fsdecode(self._store.describe(item)[0]) for item, _ in page]
+            if not page:
+                return
+            for name, (last, tags) in zip(names, page, strict=True):  # noqa: B007
+                yield Tagged(name, tags)
+
+    def tagged(self, tag: str, *, k: int = 10) -> list[IndexHit]:
+        """The items that have a tag, the most probable first.
+
+        Returns:
+            Hits, whose ``similarity`` is how probable the tag is.
+
+        Raises:
+            StoreError: No index there, or no such tag.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
+            ...     index.add(["cat", "dog"], clip.embed_images(photos))
+            ...     _ = index.tag(clip.classifier(["cat", "dog"]), threshold=0.5)
+            ...     [hit.item for hit in index.tagged("dog")]
+            ['dog']
+        """
+        with self._lock, self._store.reading():
+            return self._searcher.tagged(tag, k)
 
     def status(self) -> IndexStatus:
         """Counts, the model, and what could not be embedded."""
@@ -380,6 +488,7 @@ class Index:
                             )
                         names.add(name)
                         store.add(name, row, text)
+                tag_new(store)
         return len(names)
 
     @property

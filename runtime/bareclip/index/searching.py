@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import StoreError, short
 from ..scoring.nearest import dot_products, nearest
 from ..scoring.vectors import Floats
 from ..types import IndexHit
@@ -23,6 +24,7 @@ class Wanted:
     under: str | os.PathLike[str] | None
     min_similarity: float | None
     approximate: bool
+    tag: str | None = None
 
 
 class Searcher:
@@ -47,21 +49,49 @@ class Searcher:
             keys: Of the files that the queries are, which are not found themselves.
             wanted: The same of all.
         """
-        matrix = self._current_matrix()
+        matrix = self.current_matrix()
         itself = [None if key is None else self._store.id_of_file(key) for key in keys]
         # One more, where the query's own file may be found and is left out.
         k = wanted.k + any(item is not None for item in itself)
+        whole = wanted.under is None and wanted.tag is None
         # A graph asked for much of what it holds walks all of it, and still misses some.
-        if wanted.approximate and wanted.under is None and k * 10 <= len(matrix.ids):
+        if wanted.approximate and whole and k * 10 <= len(matrix.ids):
             found = self._approximate(matrix, rows, k)
         else:
-            found = nearest(matrix.parts, rows, k, self._allowed(matrix, wanted.under))
+            allowed = self._allowed(matrix, wanted.under)
+            if wanted.tag is not None:
+                having, _ = self._having(wanted.tag)
+                chosen = np.isin(matrix.ids, having)
+                allowed = chosen if allowed is None else allowed & chosen
+            found = nearest(matrix.parts, rows, k, allowed)
         return [
             self._hits(matrix.ids[places], scores, own, wanted)
             for (places, scores), own in zip(found, itself, strict=True)
         ]
 
-    def _current_matrix(self) -> Matrix:
+    def tagged(self, label: str, k: int) -> list[IndexHit]:
+        """The items that have a tag, the most probable first."""
+        items, shares = self._having(label)
+        return self._hits(items[:k], shares[:k], None, Wanted(k, None, None, False))
+
+    def _having(self, label: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Items that have a tag, and how probable it is.
+
+        Raises:
+            StoreError: The index was not tagged, or not with that label.
+        """
+        labels = self._store.tags.labels()
+        if label not in labels:
+            known = f"its {len(labels)} tags are {', '.join(map(short, labels[:5]))}"
+            which = known + (" and others" if len(labels) > 5 else "") if labels else "it has none"
+            raise StoreError(
+                f"{self._store.path} has no tag {short(label)}: {which}; to tag it: "
+                f"bareclip tag {self._store.path} --labels LABELS"
+            )
+        return self._store.tags.having(label)
+
+    def current_matrix(self) -> Matrix:
+        """The vectors of the store's current state."""
         if self._matrix is None or self._matrix.state != self._store.state():
             self._matrix = load_matrix(self._store, tidy=False)
         return self._matrix

@@ -1,9 +1,9 @@
 """The store: one SQLite file that holds items, their vectors, and what made them.
 
-SQL is here and nowhere else. The file is in WAL mode, so that readers work while one
-process writes, and every commit is synced: after a kill or a power cut it holds what was
-committed. An item's vector never changes; what changes gets a new id, and ids are never
-used twice. So an id that a derived file knows still means the same vector, unless a backup
+SQL is here, and that of tags in ``tag_rows``; nowhere else. The file is in WAL mode, so that
+readers work while one process writes, and every commit is synced: after a kill or a power cut it
+holds what was committed. An item's vector never changes; what changes gets a new id, and ids are
+never used twice. So an id that a derived file knows still means the same vector, unless a backup
 has been restored: it hands out the same ids again. So each state has a random token, and the
 store keeps those of the states it has been in.
 """
@@ -27,6 +27,7 @@ from ..scoring.vectors import Floats
 from .database import create, explained, only_writer
 from .opening import Frozen, connect
 from .scan import FoundFile
+from .tag_rows import TagRows
 
 Status = Literal["embedded", "failed", "unreadable", "other"]
 # Of a state that was committed before there were tokens.
@@ -306,9 +307,14 @@ class Store:
             "INSERT INTO vectors VALUES (?, ?)", (item, vector.astype("<f4").tobytes())
         )
 
-    def vector_ids(self) -> NDArray[np.int64]:
-        """Ids of the items with a vector, ascending."""
-        rows = self._db.execute("SELECT item FROM vectors ORDER BY item")
+    @property
+    def tags(self) -> TagRows:
+        """The items' tags, to be read and written as the rest."""
+        return TagRows(self._db, self.damaged)
+
+    def vector_ids(self, first: int = -(2**63)) -> NDArray[np.int64]:
+        """Ids of the items with a vector from ``first`` on, ascending."""
+        rows = self._db.execute("SELECT item FROM vectors WHERE item >= ? ORDER BY item", (first,))
         ids = np.fromiter((row[0] for row in rows), np.int64)
         if (ids[1:] <= ids[:-1]).any():
             raise self.damaged("its vectors are in no order")

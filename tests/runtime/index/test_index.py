@@ -279,8 +279,8 @@ def test_other_files_are_no_index(clip: bareclip.Clip, tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(index: bareclip.Index, clip: bareclip.Clip) -> None:
     index.add(["a"], unit(1))
-    index._store._db.execute("PRAGMA user_version = 2")
-    with pytest.raises(StoreError, match="format version 2; this bareclip reads 1: update"):
+    index._store._db.execute("PRAGMA user_version = 3")
+    with pytest.raises(StoreError, match="format version 3; this bareclip reads 1 and 2: update"):
         bareclip.Index.open(index.path, clip)
 
 

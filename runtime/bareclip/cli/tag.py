@@ -1,0 +1,119 @@
+"""bareclip tag: labels for the photos of an index, from the vectors that it has."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import Classifier, Index, StoreError, Tagged, load_classifier
+from ..files import is_own
+from ..index.sidecars import write_sidecar
+from ..index.tagging import DEFAULT_THRESHOLD
+from .options import (
+    check_not_given,
+    classifier_option,
+    db_argument,
+    device_option,
+    index_bundle_option,
+    json_option,
+    labels_of,
+    load_indexed,
+    templates_argument,
+    threads_option,
+)
+from .output import note, say, say_json_items
+
+
+@click.command()
+@db_argument
+@click.option(
+    "--labels",
+    help='Such as "beach,city", or a text file with one per line, or - for standard input. '
+    "Without: those it was tagged with last.",
+)
+@classifier_option
+@click.option("--templates", default="plain", show_default=True, help="As for classify.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help=f"Tag with labels at least so probable; of more than ten, the ten most are taken. "
+    f"Default: {DEFAULT_THRESHOLD}, or the one it was tagged with last.",
+)
+@click.option("--xmp", is_flag=True, help="Write the tags into an XMP sidecar beside each photo.")
+@json_option
+@index_bundle_option
+@device_option
+@threads_option
+def tag(
+    db: Path,
+    labels: str | None,
+    saved: Path | None,
+    templates: str,
+    threshold: float | None,
+    xmp: bool,
+    as_json: bool,
+    bundle: str | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Tags the photos of DB, an index, with the labels that fit; no photo is read again.
+
+    DB remembers the labels: what is indexed later is tagged too. Then: bareclip search --tag.
+    Sidecars of other programs are left as they are.
+
+    \b
+    bareclip tag photos.db --labels "beach,city,mountains,a receipt"
+    bareclip tag photos.db --classifier pets.npz --threshold 0.5 --json
+    bareclip tag photos.db --xmp
+    """
+    if labels is not None and saved is not None:
+        raise click.UsageError("give --labels or --classifier, not both.")
+    if labels is None:
+        check_not_given("without --labels, the command", "templates")
+    if xmp and db.exists() and not is_own(db):
+        raise StoreError(
+            f"{db} is not yours alone, and might name any file to write a sidecar beside; copy it "
+            "to a file of your own if you trust it"
+        )
+    Index.open(db).close()  # a mistyped name is said before anything is loaded
+    classifier = None if saved is None else load_classifier(saved)
+    if labels is not None:
+        classifier = _of_labels(db, labels, templates, bundle, device, threads)
+    with Index.open(db) as index:
+        report = index.tag(classifier, threshold=threshold)
+        if xmp:
+            _write_sidecars(index.tags())
+        if as_json:
+            say_json_items(_described(index.tags()))
+            return
+    say(f"{report.items} photos and vectors: {report.tagged} tagged, with {report.tags} tags")
+
+
+def _of_labels(
+    db: Path, labels: str, templates: str, bundle: str | None, device: str, threads: int | None
+) -> Classifier:
+    names, chosen = labels_of(labels), templates_argument(templates)
+    clip = load_indexed(db, bundle, None, None, device, threads)
+    return clip.classifier(names, templates=chosen)
+
+
+def _described(found: Iterable[Tagged]) -> Iterator[dict[str, Any]]:
+    for one in found:
+        tags = [{"label": tag.label, "probability": tag.probability} for tag in one.tags]
+        yield {"item": one.item, "tags": tags}
+
+
+def _write_sidecars(found: Iterable[Tagged]) -> None:
+    outcomes: Counter[str] = Counter()
+    for one in found:
+        outcome = write_sidecar(one.item, [tag.label for tag in one.tags])
+        outcomes[outcome] += 1
+        if outcome == "foreign":
+            note(f"kept: {one.item}.xmp, which another program wrote or added to")
+    note(
+        f"sidecars: {outcomes['written']} written, {outcomes['removed']} removed, "
+        f"{outcomes['unchanged']} as they were, {outcomes['foreign']} of other programs kept; "
+        f"{outcomes['gone']} items are no files"
+    )

@@ -1,0 +1,115 @@
+"""Sets a classifier on an index: tags from the vectors that it has, no picture decoded."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..classifier import Classifier, parse_classifier
+from ..errors import ClassifierError
+from ..scoring.heads import Head
+from .store import Store
+from .tag_rows import Tagger
+from .vectors_file import Matrix
+
+DEFAULT_THRESHOLD = 0.1
+# Of one item: a sigmoid may find all of a thousand labels probable.
+MOST_TAGS = 10
+# Probabilities held at a time: 4 MB stay in a core's cache.
+_CELLS = 1 << 20
+
+Chunk = tuple[NDArray[np.int64], NDArray[np.float32]]
+Tags = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class TagReport:
+    """What is tagged.
+
+    Attributes:
+        items: With a vector, in the index.
+        tagged: Those with a tag at least.
+        tags: Of all of them.
+    """
+
+    items: int
+    tagged: int
+    tags: int
+
+
+def tag_all(store: Store, matrix: Matrix, classifier: Classifier, threshold: float) -> None:
+    """Gives every item the tags of a classifier; within the store's ``transaction``."""
+    tags = store.tags
+    tags.begin(Tagger(classifier.to_bytes(), threshold, 0), classifier.labels)
+    for found in _find(_chunks(matrix), classifier.head, threshold):
+        tags.put(*found)
+    tags.seen(int(matrix.ids[-1]) if len(matrix.ids) else 0)
+    tags.end()
+
+
+def tag_new(store: Store) -> None:
+    """Gives new items the tags of the classifier that the others had.
+
+    Within the store's ``transaction``.
+    """
+    tagger = store.tags.tagger()
+    ids = np.empty(0, np.int64) if tagger is None else store.vector_ids(tagger.last + 1)
+    if tagger is None or not len(ids):
+        return
+    head = kept_classifier(store, tagger).head
+    for found in _find(_new_chunks(store, ids), head, tagger.threshold):
+        store.tags.put(*found)
+    store.tags.seen(int(ids[-1]))
+
+
+def kept_classifier(store: Store, tagger: Tagger) -> Classifier:
+    """The classifier that a store keeps, which is of the store's own model.
+
+    Raises:
+        StoreError: It is not, or damaged.
+    """
+    try:
+        classifier = parse_classifier(tagger.classifier, "its classifier")
+        classifier.check_model(store.fingerprint)
+    except ClassifierError as error:
+        raise store.damaged(str(error).partition(";")[0]) from error
+    return classifier
+
+
+def _find(chunks: Iterable[Chunk], head: Head, threshold: float) -> Iterator[Tags]:
+    """Items, labels' places and probabilities that reach the threshold, chunk by chunk."""
+    rows_at_once = max(16, _CELLS // len(head.matrix.labels))
+    for ids, rows in chunks:
+        for start in range(0, len(ids), rows_at_once):
+            some = rows[start : start + rows_at_once]
+            found = head.probabilities(some, np.float32)
+            reached = found >= threshold
+            for row in np.flatnonzero(reached.sum(axis=1) > MOST_TAGS):
+                reached[row] = False
+                reached[row, np.argsort(-found[row], kind="stable")[:MOST_TAGS]] = True
+            places, labels = np.nonzero(reached)
+            # Rounding may take a float32 sum of them a little over 1.
+            shares = np.minimum(found[places, labels].astype(np.float64), 1.0)
+            yield ids[start + places], labels, shares
+
+
+def _chunks(matrix: Matrix) -> Iterator[Chunk]:
+    first = 0
+    for part in matrix.parts:
+        ids = matrix.ids[first : first + len(part)]
+        if matrix.live is None:
+            yield ids, part
+        else:
+            live = np.flatnonzero(matrix.live[first : first + len(part)])
+            for start in range(0, len(live), _CELLS >> 8):
+                some = live[start : start + (_CELLS >> 8)]
+                yield ids[some], part[some]
+        first += len(part)
+
+
+def _new_chunks(store: Store, ids: NDArray[np.int64]) -> Iterator[Chunk]:
+    first = 0
+    for rows in store.vectors(int(ids[0])):
+        yield ids[first : first + len(rows)], rows
+        first += len(rows)
