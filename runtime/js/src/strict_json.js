@@ -91,12 +91,11 @@ export const dictionary = (kind) => (data, where) => {
  * An object with these fields and no others.
  * @template {Record<string, Kind<any>>} F
  * @param {F} fields
- * @returns {Kind<{[K in keyof F]: ReturnType<F[K]>}> & {fields: F}}
+ * @returns {Kind<{[K in keyof F]: ReturnType<F[K]>}>}
  */
 export const object = (fields) => {
   const names = Object.keys(fields);
-  /** @type {Kind<any>} */
-  const kind = (data, where) => {
+  return (data, where) => {
     const given = plain(data, where);
     const unknown = Object.keys(given).filter((name) => !names.includes(name)).sort();
     if (unknown.length) {
@@ -108,11 +107,11 @@ export const object = (fields) => {
         `field ${short(missing[0])} is missing in ${where}; export the bundle again`,
       );
     }
-    return Object.fromEntries(
-      Object.entries(fields).map(([name, of]) => [name, of(given[name], `${where}: ${name}`)]),
+    const pairs = Object.entries(fields);
+    return /** @type {any} */ (
+      Object.fromEntries(pairs.map(([name, of]) => [name, of(given[name], `${where}: ${name}`)]))
     );
   };
-  return Object.assign(kind, { fields });
 };
 
 /**

@@ -48,6 +48,8 @@ async function decoded(blob, convert) {
     return await createImageBitmap(blob, {
       imageOrientation: "from-image",
       colorSpaceConversion: convert ? "default" : "none",
+      // Else some decoders multiply before they convert, and round twice.
+      premultiplyAlpha: "none",
     });
   } catch {
     throw new ImageError("it is in no image format that this browser reads, or it is damaged");

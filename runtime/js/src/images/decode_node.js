@@ -24,7 +24,7 @@ export async function decode(image, maxPixels) {
   const file = await bytesOf(image);
   const sharp = await library();
   const limits = { limitInputPixels: maxPixels, failOn: /** @type {const} */ ("error") };
-  const about = await sharp(file, limits).metadata();
+  const about = await sharp(file, { ...limits, limitInputPixels: false }).metadata();
   if (!FORMATS.includes(about.format ?? "")) {
     throw new ImageError(`its format is ${about.format}; those that are read are ${FORMATS.join(", ")}`);
   }

@@ -63,7 +63,8 @@ async function unescaper(entities) {
   return (text) => once(once(text));
 }
 
-const WINDOWS = new TextDecoder("windows-1252");
+// What the numbers from 0x80 mean on Windows. Not by a TextDecoder: Node's is Latin 1's.
+const WINDOWS = "€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ";
 
 /**
  * The letter of a number, as HTML 5 reads it, and nothing for one that is none.
@@ -72,7 +73,7 @@ const WINDOWS = new TextDecoder("windows-1252");
 function numbered(name) {
   const digits = name.replace(";", "").slice(1);
   const code = /^[xX]/.test(digits) ? parseInt(digits.slice(1), 16) : parseInt(digits, 10);
-  if (code >= 0x80 && code <= 0x9f) return WINDOWS.decode(Uint8Array.of(code));
+  if (code >= 0x80 && code <= 0x9f) return WINDOWS[code - 0x80];
   if (code === 0 || (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff) return "\ufffd";
   const control = code < 0x20 && ![0x9, 0xa, 0xc, 0xd].includes(code);
   const none = (code >= 0xfdd0 && code <= 0xfdef) || (code & 0xfffe) === 0xfffe;

@@ -1,4 +1,4 @@
-"""What Python makes of awkward texts, for the tests in JavaScript: python expected_tokens.py FOLDER.
+"""What Python makes of awkward texts: python -m tests.javascript.expected_tokens FOLDER.
 
 For each family a folder with tokenizer.json, recipe.json, texts.json and ids.json. CLIP's is the
 real vocabulary where BARECLIP_DATA has it, else the demo model's; the others are trained here.

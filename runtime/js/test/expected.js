@@ -1,0 +1,62 @@
+/** What Python answered; see run.js. */
+
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+const folder = process.env.BARECLIP_EXPECTED ?? "";
+
+export const PICTURES = join(folder, "pictures");
+export const TOKENS = join(folder, "tokens");
+export const BUNDLE = join(PICTURES, "bundle");
+export const expected = json(join(PICTURES, "expected.json"));
+export const names = Object.keys(expected.pixels);
+
+export function json(file) {
+  return JSON.parse(readFileSync(file, "utf8"));
+}
+
+export function file(name) {
+  return join(PICTURES, "pictures", name);
+}
+
+export const families = readdirSync(TOKENS);
+
+/** Largest difference from the pixels that Python made of a picture. */
+export function difference(name, pixels) {
+  return largest(pixels, Buffer.from(expected.pixels[name], "base64"));
+}
+
+export function largest(left, right) {
+  if (left.length !== right.length) return Infinity;
+  return left.reduce((most, value, place) => Math.max(most, Math.abs(value - right[place])), 0);
+}
+
+/** Over rows of unit vectors, the largest difference and the least cosine. */
+export function compared(given, wanted) {
+  const rows = given.map((row) => Array.from(row));
+  const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
+  const cosines = rows.map((row, at) => dot(row, wanted[at]) / Math.sqrt(dot(row, row) * dot(wanted[at], wanted[at])));
+  return {
+    most: Math.max(...rows.map((row, at) => largest(row, wanted[at]))),
+    cosine: Math.min(...cosines),
+  };
+}
+
+/** Holds vectors of pictures and of `expected.texts` at fp32 to Python's. */
+export function checkVectors(pictures, images, texts) {
+  const wanted = (name) => expected.fp32.images[names.indexOf(name)];
+  const part = (keep) => {
+    const places = [...pictures.keys()].filter((at) => keep(pictures[at]));
+    return compared(places.map((at) => images[at]), places.map((at) => wanted(pictures[at])));
+  };
+  // Engines that convert colours differ by a level.
+  const [plain, profiled] = [part((name) => !isProfiled(name)), part(isProfiled)];
+  const words = compared(texts, expected.fp32.texts);
+  console.log(JSON.stringify({ plain, profiled, words }));
+  assert.ok(plain.most <= 1e-4 && plain.cosine >= 0.999999, JSON.stringify(plain));
+  assert.ok(profiled.cosine >= 0.9999, JSON.stringify(profiled));
+  assert.ok(words.most <= 1e-6, JSON.stringify(words));
+}
+
+export const isProfiled = (name) => name.startsWith("profile-");
