@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import bareclip
-import bareclip.ray
-import bareclip.spark
+import bareclip.integrations.ray
+import bareclip.integrations.spark
 from bareclip import BareclipError
 from tests.shards.pictures import bomb, jpeg
 
@@ -42,7 +42,7 @@ def expected() -> dict[str, Any]:
 def test_a_table_of_bytes(expected: dict[str, Any]) -> None:
     files = {**FILES, **BAD, "none": None}
     table = pa.table({"n": range(len(files)), "bytes": list(files.values()), "name": list(files)})
-    found = bareclip.ray.Embedder(load)(table)
+    found = bareclip.integrations.ray.Embedder(load)(table)
     assert found.schema == pa.schema(
         [
             ("n", pa.int64()),
@@ -56,11 +56,11 @@ def test_a_table_of_bytes(expected: dict[str, Any]) -> None:
     assert rows.keys() == files.keys()
     check(rows, expected)
     assert found["error"].to_pylist()[-1] == "it is null"
-    assert len(bareclip.ray.Embedder(load)(table.slice(0, 0))["vector"]) == 0
+    assert len(bareclip.integrations.ray.Embedder(load)(table.slice(0, 0))["vector"]) == 0
 
 
 def test_batches_that_are_none() -> None:
-    embedder = bareclip.ray.Embedder(load)
+    embedder = bareclip.integrations.ray.Embedder(load)
     with pytest.raises(BareclipError, match='give batch_format="pyarrow"'):
         embedder({"bytes": np.array([b""], object)})
     with pytest.raises(BareclipError, match="no column 'bytes' among a, b"):
@@ -76,7 +76,7 @@ def test_ray_data(folder: Path, expected: dict[str, Any], tmp_path: Path) -> Non
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         ray.data.read_binary_files(str(folder), include_paths=True).map_batches(
-            bareclip.ray.Embedder,
+            bareclip.integrations.ray.Embedder,
             fn_constructor_kwargs={"clip": load},
             batch_format="pyarrow",
             batch_size=4,
@@ -113,7 +113,7 @@ def spark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_spark(spark: Any, folder: Path, expected: dict[str, Any]) -> None:
     photos = spark.read.format("binaryFile").load(str(folder)).select("path", "content")
     found = photos.mapInPandas(
-        bareclip.spark.embedder(load), "path string, vector array<float>, error string"
+        bareclip.integrations.spark.embedder(load), "path string, vector array<float>, error string"
     ).collect()
     rows = {Path(row["path"]).name: row.asDict() for row in found}
     assert rows.keys() == (FILES | BAD).keys() - {"12.jpg"}  # Spark leaves out empty files

@@ -1,10 +1,10 @@
 """Embeds a column of pictures in a pipeline of Ray Data's.
 
-    import bareclip.ray
+    import bareclip.integrations.ray
 
     load = functools.partial(bareclip.load, "clip-b32", threads=4)
     found = ray.data.read_binary_files("s3://bucket/photos", include_paths=True).map_batches(
-        bareclip.ray.Embedder,
+        bareclip.integrations.ray.Embedder,
         fn_constructor_kwargs={"clip": load},
         batch_format="pyarrow",
         batch_size=256,
@@ -21,10 +21,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from .clip import Clip
-from .errors import BareclipError, short
-from .shards.columns import embed_bytes
-from .shards.part import vector_lists
+from ..clip import Clip
+from ..errors import BareclipError, short
+from ..shards.columns import embed_bytes
+from ..shards.part import vector_lists
 
 
 class Embedder:
@@ -40,7 +40,7 @@ class Embedder:
             ``--exact``.
 
     Example:
-        >>> embedder = bareclip.ray.Embedder(bareclip.load())
+        >>> embedder = bareclip.integrations.ray.Embedder(bareclip.load())
         >>> table = pa.table({"path": ["a.png"], "bytes": [Path(photos[0]).read_bytes()]})
         >>> embedder(table).column_names
         ['path', 'vector', 'error']

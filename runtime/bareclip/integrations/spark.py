@@ -1,11 +1,11 @@
 """Embeds a column of pictures in Spark.
 
-    import bareclip.spark
+    import bareclip.integrations.spark
 
     load = functools.partial(bareclip.load, "clip-b32", threads=1)
     photos = spark.read.format("binaryFile").load("s3://bucket/photos").select("path", "content")
     found = photos.mapInPandas(
-        bareclip.spark.embedder(load), "path string, vector array<float>, error string"
+        bareclip.integrations.spark.embedder(load), "path string, vector array<float>, error string"
     )
     found.write.parquet("s3://bucket/vectors")
 
@@ -15,9 +15,9 @@ What is counted, resumed, or kills its process is for ``bareclip shards``; see d
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .clip import Clip
-from .errors import BareclipError, short
-from .shards.columns import embed_bytes
+from ..clip import Clip
+from ..errors import BareclipError, short
+from ..shards.columns import embed_bytes
 
 
 def embedder(
@@ -42,7 +42,7 @@ def embedder(
         BareclipError: When it runs, there is no such column.
 
     Example:
-        >>> embed = bareclip.spark.embedder(bareclip.load())
+        >>> embed = bareclip.integrations.spark.embedder(bareclip.load())
         >>> frame = pd.DataFrame({"path": ["a.png"], "content": [Path(photos[0]).read_bytes()]})
         >>> [list(found.columns) for found in embed(iter([frame]))]
         [['path', 'vector', 'error']]
