@@ -25,6 +25,7 @@ from bareclip.inference.device import Device
 from bareclip.inference.session import make_session
 from bareclip.inference.threads import Threads
 from bareclip.measure.samples import AWKWARD_TEXTS, drawn_pixels
+from bareclip.texts.guard import open_tokenizer
 
 from .disk import room_on_disk
 from .errors import CheckpointError, ParityError
@@ -33,7 +34,7 @@ from .graph import add_output, finished, new_graph
 from .image_recipe import RESAMPLING
 from .join import absorb
 from .parity import TOLERANCE
-from .text_recipe import load_tokenizer, save_tokenizer
+from .text_recipe import save_tokenizer
 
 # What transformers.js calls our precisions in its files' names; its "q8" is "quantized".
 _VARIANTS = {"fp32": None, "int8": "quantized", "int4": "q4", "fp16": "fp16"}
@@ -199,7 +200,7 @@ def _add_scores(builder: GraphBuilder, bundle: Bundle, vectors: dict[str, ir.Val
 def _config(
     bundle: Bundle, image: ImageRecipe, text: TextRecipe, apart: dict[str, int]
 ) -> dict[str, Any]:
-    vocabulary = load_tokenizer(bundle.folder / TOKENIZER).get_vocab()
+    vocabulary = open_tokenizer(bundle.folder / TOKENIZER).get_vocab()
     return {
         "model_type": "siglip" if bundle.scoring.function == "sigmoid" else "clip",
         "exporter": f"bareclip {__version__}",
@@ -242,7 +243,9 @@ def _preprocessor(image: ImageRecipe) -> dict[str, Any]:
 def _write_tokenizer(
     bundle: Bundle, text: TextRecipe, folder: Path, report: Callable[[str], None]
 ) -> None:
-    tokenizer = load_tokenizer(bundle.folder / TOKENIZER)
+    tokenizer = open_tokenizer(bundle.folder / TOKENIZER)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     steps: list[normalizers.Normalizer] = []
     for step in text.clean_up:
         if step in _NORMALIZERS:

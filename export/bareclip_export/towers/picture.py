@@ -4,6 +4,8 @@ ONNX's Resize on bytes with antialias is Pillow's resampling, by at most two lev
 each weight to so many bits and each pass to bytes. Of numbers that are no bytes it is not.
 """
 
+from typing import Any
+
 import onnx_ir as ir
 from onnxscript.nn import Module
 
@@ -14,7 +16,7 @@ from .layers import FLOAT, Op, Value
 
 # Pillow's filters that Resize has, with what makes them the same: Pillow's cubic has a = -0.5,
 # and leaves out what lies beyond the border.
-_MODES = {
+_MODES: dict[str, dict[str, Any]] = {
     "bilinear": {"mode": "linear"},
     "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},
 }
