@@ -20,4 +20,5 @@ TEXTS = (
     # Names of special tokens.
     "a </s> b</s>", "</s>cat", "<unk>!dog", "＜/s＞ ＜0x41＞ <0x41>", "<|EndOfText|>",
     "<|startoftext|> a <|endoftext|>", "Hi!<end_of_text>", "a<end_of_text>b <start_of_text>",
+    "a [SEP] b[SEP][PAD] [sep]",
 )  # fmt: skip

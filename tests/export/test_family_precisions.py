@@ -73,7 +73,10 @@ def test_a_resnets_convolutions_are_stored_in_bytes(
 
 @pytest.mark.parametrize(
     "family",
-    ["tiny-resnet", "siglip", "tiny-siglip", "tiny-average", "tiny-convnext", "tiny-mobileclip"],
+    [
+        *("tiny-resnet", "siglip", "tiny-siglip", "tiny-average", "tiny-convnext"),
+        *("tiny-mobileclip", "tiny-eva02", "tiny-eva02-e", "tiny-pe"),
+    ],
 )
 def test_fp16_graphs_are_written_and_loaded(
     families: dict[str, Path], tmp_path: Path, data: Data, family: str
