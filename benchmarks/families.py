@@ -5,8 +5,8 @@
 Bundles of seeded weights take a processor through the same work as trained ones:
 
     python -m tests.seeded.open_clip CHECKPOINT --size MobileCLIP2-S0 --tokenizer tokenizer.json
-    bareclip export CHECKPOINT -o BUNDLE --precision fp32,int8 --calibrate photos \\
-        --captions texts.txt
+    bareclip export CHECKPOINT -o BUNDLE --precision fp32,int8 \\
+        --calibrate photos/ --captions captions.txt
 
 Every tower is loaded, then all are asked one after another, round after round; the best of a
 tower's rounds counts, which is what a neighbour disturbed least.

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import cold_start, compare, cuda, performance, roofline, threads
+from benchmarks import cold_start, compare, cuda, families, performance, roofline, threads
 
 from bareclip.bundle import Bundle
 from bareclip_export.precisions.data import Data
@@ -64,7 +64,13 @@ def test_comparison_cold_start_roofline_and_their_page(
     waiting = json.loads((results / "threads.json").read_text())["precisions"]["int8"]
     assert {*waiting} >= {"idle", "a neighbour on one core"}
     assert all(ms > 0 for case in waiting["idle"].values() for ms in case.values())
-    capsys.readouterr()
+    call(
+        families.main, monkeypatch, bundle, "--rounds", 2, "--json", results / "families.json",
+    )  # fmt: skip
+    [(name, precisions)] = json.loads((results / "families.json").read_text())["models"].items()
+    assert [*precisions] == ["fp32", "int8"]
+    assert all(0 < ms < 1000 for times in precisions.values() for ms in times.values())
+    assert f"| {name} | int8 |" in capsys.readouterr().out
     performance.main(results)
     page = (tmp_path / "performance.md").read_text()
     assert "| private memory of each further worker, fp32 | 120 MB |" in page
