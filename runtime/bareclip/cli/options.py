@@ -74,7 +74,10 @@ def _each_tower(precision: str) -> str | dict[str, str]:
 
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or cuda:N,M."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:N, cuda:N,M or openvino.",
 )
 threads_option = click.option(
     "--threads", type=int, help="Default: as many as this process has cores, or its quota of them."
@@ -102,7 +105,8 @@ def with_model(verb: Callable[..., Any]) -> Callable[..., Any]:
         "--precision",
         default="auto",
         show_default=True,
-        help="One the bundle has, such as int8; or one per tower: vision=int8,text=fp32.",
+        help="One the bundle has, such as int8; or one per tower: vision=int8,text=fp32; "
+        "or bf16, on openvino.",
     )
     @device_option
     @threads_option

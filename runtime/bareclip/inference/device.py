@@ -98,6 +98,11 @@ class Device:
         """Whether OpenVINO runs it, and not ONNX Runtime."""
         return self.name.startswith("openvino")
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the processor computes it, by whatever library."""
+        return self.name in ("cpu", "openvino", "openvino:CPU")
+
     def check_precision(self, precision: str) -> None:
         """Refuses what would run, but slower than fp32 or not at all.
 
@@ -141,7 +146,7 @@ class Device:
                 "bf16 is for OpenVINO: pip install 'bareclip[openvino]', then device='openvino'; "
                 "or use precision='fp32'"
             )
-        if self.name in ("openvino", "openvino:CPU"):
+        if self.on_cpu:
             try:
                 said = cpuinfo.read_text(encoding="utf-8")
             except OSError:

@@ -194,7 +194,7 @@ class LazyTower:
         else:
             check_version(files.onnxruntime, str(bundle.folder / files.graph))
             engine = onnxruntime_engine()
-        if self._cache and not device.on_cuda:
+        if self._cache and device.on_cpu:
             session, where = cached_session(bundle.folder, files, self._threads, engine)
             tower = Tower(session, device.name)
         else:
