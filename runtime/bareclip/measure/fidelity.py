@@ -215,13 +215,14 @@ class _Tower:
         ids = encoder.tokenizer.encode(TEXTS, truncate=True)
         alike = [text for text, own in zip(TEXTS, ids, strict=True) if len(own) == len(ids[0])]
         [first, *others] = alike if len(alike) > 1 else [*alike, *alike]
-        [_, batch], *_ = encoder.batches(corpus.texts, batch_size=_TIMED_TEXTS)
+        # Not a batch of tokens: texts are cut into others where each has the same width.
+        timed = corpus.texts[:_TIMED_TEXTS]
 
         def among(count: int) -> Vectors:
             texts = [first, *islice(cycle(others), count - 1)]
             return encoder.embed(texts, batch_size=count)[0]
 
-        return cls(lambda: encoder.embed(corpus.texts), among, lambda: encoder.embed_tokens(batch))
+        return cls(lambda: encoder.embed(corpus.texts), among, lambda: encoder.embed(timed))
 
 
 def shortfalls(precision: str, fidelity: Fidelity) -> list[str]:
