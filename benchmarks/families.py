@@ -14,7 +14,6 @@ tower's rounds counts, which is what a neighbour disturbed least.
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,13 +22,12 @@ from typing import Any
 
 from bareclip.bundle import Bundle
 from bareclip.encoders import ImageEncoder, Options, TextEncoder
+from bareclip.inference.processor import instructions
 from bareclip.measure.samples import TEXTS, drawn_pixels
 from bareclip.measure.speed import machine
 
 PRECISIONS = ("fp32", "int8")
 WORKS = {"image": "one image", "images": "8 images, each", "text": "one text"}
-# Of what a CPU can do, those that decide how fast products are.
-_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp")
 
 
 def main() -> None:
@@ -66,7 +64,7 @@ def measured(bundles: list[Bundle], rounds: int) -> dict[str, Any]:
         each = took / 8 if name == "images" else took
         models[model].setdefault(precision, {})[name] = round(each, 2)
     return {
-        "machine": machine() | {"instructions": _instructions()},
+        "machine": machine() | {"instructions": " ".join(instructions() or ("unknown",))},
         "rounds": rounds,
         "models": models,
     }
@@ -81,16 +79,6 @@ def _works(bundle: Bundle, precision: str) -> dict[str, Callable[[], object]]:
         "images": partial(images.embed_pixels, pixels, batch_size=8),
         "text": partial(texts.embed, TEXTS[:1]),
     }
-
-
-def _instructions() -> str:
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return "unknown"
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", facts, re.M)
-    has = found[1].split() if found else []
-    return " ".join(name for name in _INSTRUCTIONS if name in has) or "unknown"
 
 
 def table(report: dict[str, Any]) -> str:

@@ -180,26 +180,6 @@ def test_without_openvino(precise: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         bareclip.load(precise, device="cpu", precision="bf16")
 
 
-@pytest.mark.parametrize(
-    ("flags", "has"),
-    [
-        ("flags\t\t: fpu sse avx2 avx512_vnni avx512bw", False),
-        ("flags\t\t: fpu avx512_vnni avx512_bf16", True),
-        ("flags\t\t: amx_tile amx_bf16", True),
-        ("Features\t: fp asimd asimddp", False),
-        ("Features\t: fp asimd i8mm bf16", True),
-    ],
-)
-def test_bf16_is_for_processors_that_have_it(tmp_path: Path, flags: str, has: bool) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n\nprocessor\t: 1\n{flags}\n")
-    device = Device("openvino", required=True)
-    if has:
-        device.check_bf16("bf16", tmp_path / "cpuinfo")
-    else:
-        with pytest.raises(bareclip.DeviceError, match="no instructions for bf16"):
-            device.check_bf16("bf16", tmp_path / "cpuinfo")
-
-
 @needs_openvino
 def test_nothing_is_told_to_anybody_and_a_forked_child_loads_its_own(precise: Path) -> None:
     code = f"""

@@ -11,6 +11,7 @@ from ..bundle.locate import find_bundle
 from ..inference.device import BF16, Device
 from ..inference.installation import Installation, installation, package_version
 from ..inference.openvino import openvino_devices
+from ..inference.processor import instructions
 from ..inference.threads import default_threads
 from .options import json_option
 from .output import print_pairs, print_table, say, say_json
@@ -136,7 +137,9 @@ def _installation() -> dict[str, Any]:
         facts |= _cuda(found)
     if facts["openvino"] is not None:
         facts |= _openvino()
-    return facts | {"threads": default_threads()}
+    having = instructions()
+    known = "unknown" if having is None else ", ".join(having) or "none that matter here"
+    return facts | {"instructions": known, "threads": default_threads()}
 
 
 def _openvino() -> dict[str, Any]:

@@ -4,18 +4,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
 from .installation import CPU, CUDA, find_driver, import_onnxruntime, installation, load_libraries
+from .processor import BF16_PRODUCTS, computes_bf16, computes_fp16
 
 ProviderOption = str | int | float | bool
 
 # A precision that no bundle has: fp32's graphs, multiplied so by the processor.
 BF16 = "bf16"
-# What Linux calls instructions for it, on x86 and on ARM.
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 # What ONNX Runtime's CUDA provider is told unless the user says otherwise.
 _CUDA_OPTIONS = {
@@ -107,8 +105,8 @@ class Device:
         """Refuses what would run, but slower than fp32 or not at all.
 
         Raises:
-            DeviceError: fp16 on the CPU, int8 on CUDA, bf16 without OpenVINO or without
-                instructions for it, or what is not tried on OpenVINO.
+            DeviceError: fp16 on a CPU that does not compute it, int8 on CUDA, bf16 without
+                OpenVINO or without instructions for it, or what is not tried on OpenVINO.
         """
         self.check_bf16(precision)
         if precision in ("fp16", "int4") and self.on_openvino:
@@ -116,10 +114,11 @@ class Device:
                 f"{precision} is not for OpenVINO: use precision='fp32', 'bf16' or 'int8', or "
                 "another device"
             )
-        if precision == "fp16" and not self.on_cuda:
+        if precision == "fp16" and not self.on_cuda and not computes_fp16():
             raise DeviceError(
-                "fp16 is for CUDA: a CPU computes it by way of fp32, slower than fp32 itself; "
-                "use precision='fp32', or 'int8', which is faster"
+                "fp16 is for CUDA, and for ARM processors with half precision (asimdhp): this CPU "
+                "computes it by way of fp32, slower than fp32 itself; use precision='fp32', or "
+                "'int8', which is faster"
             )
         if precision == "int8" and self.on_cuda:
             raise DeviceError(
@@ -127,13 +126,8 @@ class Device:
                 "use precision='fp16', or device='cpu'"
             )
 
-    def check_bf16(self, precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    def check_bf16(self, precision: str) -> None:
         """Refuses bf16 where it would be something else.
-
-        Args:
-            precision: Any.
-            cpuinfo: What the system says of the processor. Where it says nothing, OpenVINO is
-                believed to know.
 
         Raises:
             DeviceError: Not on OpenVINO; or the processor has no instructions for it, and
@@ -146,16 +140,11 @@ class Device:
                 "bf16 is for OpenVINO: pip install 'bareclip[openvino]', then device='openvino'; "
                 "or use precision='fp32'"
             )
-        if self.on_cpu:
-            try:
-                said = cpuinfo.read_text(encoding="utf-8")
-            except OSError:
-                return
-            if not _BF16_FLAGS & set(said.split()):
-                raise DeviceError(
-                    "this processor has no instructions for bf16 (/proc/cpuinfo names none of "
-                    f"{', '.join(sorted(_BF16_FLAGS))}): use precision='fp32' or 'int8'"
-                )
+        if self.on_cpu and not computes_bf16():
+            raise DeviceError(
+                "this processor has no instructions for bf16 (the system names none of "
+                f"{', '.join(BF16_PRODUCTS)}): use precision='fp32' or 'int8'"
+            )
 
     def providers(self) -> list[Any]:
         """What ONNX Runtime is asked for, first choice first; the first GPU where several."""

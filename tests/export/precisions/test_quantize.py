@@ -156,7 +156,9 @@ def test_precisions_that_cannot_be_had(
         bareclip.load(bundle, precision={"vison": "fp32"})
     partial = bareclip.load(quantized, precision={"vision": "int8"})
     assert partial.precision == {"vision": "int8", "text": "fp32"}
-    with pytest.raises(DeviceError, match="fp16 is for CUDA: .* use precision='fp32', or 'int8'"):
+    with pytest.raises(
+        DeviceError, match="fp16 is for CUDA, and .* use precision='fp32', or 'int8'"
+    ):
         bareclip.load(quantized, precision="fp16", device="cpu", preload=True)
     device = Device("cuda", required=True)
     with pytest.raises(DeviceError, match="int8 is for the CPU: .* use precision='fp16'"):
