@@ -6,9 +6,9 @@ the result is kept if it is more often right than the labels' texts alone. The t
 et al. 2017, arXiv 1706.04599, section 4.2) is that of the held-out answers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ SHARPNESSES = (1.0, 2.0, 5.5, 10.0, 20.0, 40.0)
 _TEMPERATURES = (-5.0, 5.0)
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+# A method's settings, and what they make of examples that were held out.
+Candidate = tuple[tuple[float, ...], Floats]
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def best_temperature(logits: Floats, places: NDArray[np.int64]) -> float:
     return float(np.exp(found.x))
 
 
-def _linear_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[tuple[Any, Floats]]:
+def _linear_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[Candidate]:
     known = [given.some(train) for train, _ in parts]
     priors = [one.texts / _own_temperature(one) for one in known]
     weights = list(priors)
@@ -164,7 +166,7 @@ def _linear_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[tuple
         yield (strength,), logits
 
 
-def _cache_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[tuple[Any, Floats]]:
+def _cache_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[Candidate]:
     labels = len(given.matrix.labels)
     zero_shot = given.rows @ given.texts.T
     for train, test in parts:
@@ -178,13 +180,14 @@ def _cache_candidates(given: Examples, parts: Sequence[Fold]) -> Iterator[tuple[
             yield (weight, sharpness), zero_shot + weight * evidence
 
 
-_CANDIDATES: dict[Method, Any] = {"linear": _linear_candidates, "cache": _cache_candidates}
-_FITS: dict[Method, Any] = {"linear": linear_head, "cache": cache_head}
+_CANDIDATES: dict[Method, Callable[[Examples, Sequence[Fold]], Iterator[Candidate]]] = {
+    "linear": _linear_candidates,
+    "cache": _cache_candidates,
+}
+_FITS: dict[Method, Callable[..., Head]] = {"linear": linear_head, "cache": cache_head}
 
 
-def _best(
-    candidates: Iterable[tuple[Any, Floats]], places: NDArray[np.int64]
-) -> tuple[Any, Floats]:
+def _best(candidates: Iterable[Candidate], places: NDArray[np.int64]) -> Candidate:
     """Settings and held-out logits of the candidate with the least cross-entropy."""
     least, chosen = np.inf, None
     for settings, logits in candidates:
