@@ -50,7 +50,7 @@ def test_the_regression_is_scikit_learns(strength: float) -> None:
     rows, places, _ = clusters(5, 30, seed=1)
     asked, _, _ = clusters(5, 40, seed=2)
     theirs = linear.LogisticRegression(
-        C=1 / strength, fit_intercept=False, tol=1e-8, max_iter=10_000
+        C=1 / strength, fit_intercept=False, solver="newton-cg", tol=1e-8, max_iter=1000
     ).fit(rows.astype(np.float64), places)
     nothing = np.zeros((5, 24))
     ours = fit_probe(rows, places, nothing, strength, nothing)
