@@ -15,6 +15,8 @@ from bareclip.cli.demo import PICTURES
 
 # Made by calls that have examples, or by Python.
 EXEMPT = {"ImageEncoder.batch_size", "Classifier.classify"}
+# Of an extra.
+NEEDS = {"Clip.teach": "scipy"}
 
 
 def public_calls() -> Iterator[tuple[str, Any]]:
@@ -36,6 +38,8 @@ CALLS = dict(public_calls())
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     call = CALLS[name]
     text = inspect.getdoc(call) or ""
     assert text, f"{name} has no docstring"
