@@ -23,7 +23,7 @@ from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add, se
 from .searching import Searcher, Wanted
 from .store import Store, check_place
 from .sync import FileFailure, Report, SyncReport, check_folder, sync
-from .tagging import DEFAULT_THRESHOLD, TagReport, kept_classifier, tag_all, tag_new
+from .tagging import TagReport, tag_all, tag_new
 
 # Items whose tags are read at a time.
 _PAGE = 1000
@@ -345,28 +345,9 @@ class Index:
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise StoreError(f"threshold is {threshold}; it must be from 0 to 1")
-        with self._lock, self._store.writing():
-            store = self._store
-            with store.transaction():
-                if classifier is None:
-                    tagger = store.tags.tagger()
-                    if tagger is None:
-                        raise StoreError(
-                            f"{self.path} was not tagged yet; give labels or a classifier: "
-                            f"bareclip tag {self.path} --labels LABELS"
-                        )
-                    classifier = kept_classifier(store, tagger)
-                    threshold = tagger.threshold if threshold is None else threshold
-                classifier.check_model(store.fingerprint)
-                matrix = self._searcher.current_matrix()
-                tag_all(
-                    store,
-                    matrix,
-                    classifier,
-                    DEFAULT_THRESHOLD if threshold is None else float(threshold),
-                )
-                items = len(matrix.ids) if matrix.live is None else int(matrix.live.sum())
-                return TagReport(items, *store.tags.count())
+        with self._lock, self._store.writing(), self._store.transaction():
+            matrix = self._searcher.current_matrix()
+            return tag_all(self._store, matrix, classifier, threshold)
 
     def tags(self) -> Iterator[Tagged]:
         """All items and their tags, in the order of indexing, one after another.

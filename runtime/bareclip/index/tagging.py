@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..classifier import Classifier, parse_classifier
-from ..errors import ClassifierError
+from ..errors import ClassifierError, StoreError
 from ..scoring.heads import Head
 from .store import Store
 from .tag_rows import Tagger
@@ -38,14 +38,29 @@ class TagReport:
     tags: int
 
 
-def tag_all(store: Store, matrix: Matrix, classifier: Classifier, threshold: float) -> None:
-    """Gives every item the tags of a classifier; within the store's ``transaction``."""
+def tag_all(
+    store: Store, matrix: Matrix, classifier: Classifier | None, threshold: float | None
+) -> TagReport:
+    """As ``Index.tag``; within the store's ``writing`` and ``transaction``."""
     tags = store.tags
-    tags.begin(Tagger(classifier.to_bytes(), threshold, 0), classifier.labels)
-    for found in _find(_chunks(matrix), classifier.head, threshold):
+    if classifier is None:
+        kept = tags.tagger()
+        if kept is None:
+            raise StoreError(
+                f"{store.path} was not tagged yet; give labels or a classifier: "
+                f"bareclip tag {store.path} --labels LABELS"
+            )
+        classifier = kept_classifier(store, kept)
+        threshold = kept.threshold if threshold is None else threshold
+    classifier.check_model(store.fingerprint)
+    least = DEFAULT_THRESHOLD if threshold is None else float(threshold)
+    last = int(matrix.ids[-1]) if len(matrix.ids) else 0
+    tags.begin(Tagger(classifier.to_bytes(), least, last), classifier.labels)
+    for found in _find(_chunks(matrix), classifier.head, least):
         tags.put(*found)
-    tags.seen(int(matrix.ids[-1]) if len(matrix.ids) else 0)
     tags.end()
+    items = len(matrix.ids) if matrix.live is None else int(matrix.live.sum())
+    return TagReport(items, *tags.count())
 
 
 def tag_new(store: Store) -> None:
