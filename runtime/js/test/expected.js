@@ -32,7 +32,7 @@ export function largest(left, right) {
   return left.reduce((most, value, place) => Math.max(most, Math.abs(value - right[place])), 0);
 }
 
-/** Over rows of unit vectors, the largest difference and the least cosine. */
+/** Over rows of unit vectors, the largest difference, the least cosine and the mean one. */
 export function compared(given, wanted) {
   const rows = given.map((row) => Array.from(row));
   const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
@@ -40,6 +40,7 @@ export function compared(given, wanted) {
   return {
     most: Math.max(...rows.map((row, at) => largest(row, wanted[at]))),
     cosine: Math.min(...cosines),
+    mean: cosines.reduce((sum, one) => sum + one, 0) / cosines.length,
   };
 }
 

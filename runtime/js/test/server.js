@@ -23,8 +23,8 @@ export async function serve(roots, { isolated = true } = {}) {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://x").pathname));
     asked.push(path);
     const [, first, ...rest] = path.split("/");
-    const root = Object.hasOwn(roots, first) ? join(roots[first], ...rest) : join(roots[""] ?? "/none", path);
-    const file = root.endsWith("/") || rest.at(-1) === "" ? join(root, "index.html") : root;
+    const root = Object.hasOwn(roots, first) && first ? join(roots[first], ...rest) : join(roots[""] ?? "/none", path);
+    const file = path.endsWith("/") ? join(root, "index.html") : root;
     let size;
     try {
       size = statSync(file).isFile() ? statSync(file).size : undefined;
