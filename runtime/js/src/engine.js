@@ -1,13 +1,13 @@
 /** A loaded bundle that embeds: recipe or tokenizer, tower and batching, in this thread. */
 
 import { TOKENIZER, readBundle } from "./bundle.js";
-import { BareclipError, BundleError, TextError, short } from "./errors.js";
+import { BareclipError, BundleError, ImageError, TextError, short } from "./errors.js";
 import { Files, readManifest } from "./files.js";
 import { describe, severalImages, unreadable } from "./images/inputs.js";
 import { Resizer } from "./images/resizer.js";
 import { choosePrecision } from "./inference/device.js";
 import { Tower } from "./inference/tower.js";
-import { Tokenizer, chunks } from "./texts/tokenizer.js";
+import { Tokenizer } from "./texts/tokenizer.js";
 
 /** @typedef {import("./bundle.js").Bundle} Bundle */
 /** @typedef {import("./images/inputs.js").ImageInput} ImageInput */
@@ -36,7 +36,6 @@ import { Tokenizer, chunks } from "./texts/tokenizer.js";
  * @property {{[tower: string]: string}} precision By tower.
  */
 
-const IMAGE_BATCH = 8;
 const TEXT_BATCH = 64;
 
 /** Embeds images and texts. */
@@ -108,22 +107,16 @@ export class Engine {
       const { size } = resizer.recipe;
       /** @type {PartialEmbeddings} */
       const found = { vectors: [], kept: [], failures: [] };
-      for (const batch of chunks([...severalImages(images).entries()], IMAGE_BATCH)) {
-        /** @type {Uint8Array[]} */
-        const pixels = [];
-        for (const [index, image] of batch) {
-          try {
-            pixels.push(await this.#pixels(image, resizer));
-            found.kept.push(index);
-          } catch (error) {
-            if (!(error instanceof BareclipError) || onError === "raise") throw error;
-            found.failures.push({ index, name: describe(image), reason: error.message });
-          }
+      // One at a time: several are no faster in WebAssembly, and more are in memory.
+      for (const [index, image] of severalImages(images).entries()) {
+        try {
+          const pixels = await this.#pixels(image, resizer);
+          found.vectors.push(...(await tower.run("uint8", pixels, [1, size, size, 3])));
+          found.kept.push(index);
+        } catch (error) {
+          if (!(error instanceof ImageError) || onError === "raise") throw error;
+          found.failures.push({ index, name: describe(image), reason: error.message });
         }
-        if (!pixels.length) continue;
-        const rows = new Uint8Array(pixels.length * pixels[0].length);
-        pixels.forEach((one, row) => rows.set(one, row * one.length));
-        found.vectors.push(...(await tower.run("uint8", rows, [pixels.length, size, size, 3])));
       }
       return found;
     });
@@ -155,7 +148,11 @@ export class Engine {
       const ids = Array.from(texts, (text) => tokenizer.ids(text, truncate));
       /** @type {Float32Array[]} */
       const vectors = new Array(ids.length);
-      for (const { places, width, rows } of tokenizer.batches(ids, TEXT_BATCH)) {
+      // Threads of WebAssembly share the rows of a batch among them, and round int8's last bit by
+      // how many there are: a text's vector would depend on its companions.
+      const { device } = tower;
+      const most = device.name !== "cpu" && device.threads > 1 ? 1 : TEXT_BATCH;
+      for (const { places, width, rows } of tokenizer.batches(ids, most)) {
         const found = await tower.run("int64", rows, [places.length, width]);
         places.forEach((place, row) => (vectors[place] = found[row]));
       }

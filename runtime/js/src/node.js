@@ -40,7 +40,8 @@ export async function load(bundle, options = {}) {
   return new Clip(await Engine.open(source, cache, checked, platform, options.onProgress ?? (() => {})));
 }
 
-const known = modules();
+// Its root is built for Node, also with several threads; "/wasm" is for browsers.
+const known = { ...modules(), wasm: () => import("onnxruntime-web") };
 
 /**
  * @param {import("./options.js").Options} options
