@@ -4,10 +4,11 @@ import { TOKENIZER, readBundle } from "./bundle.js";
 import { BareclipError, BundleError, ImageError, TextError, short } from "./errors.js";
 import { Files, readManifest } from "./files.js";
 import { describe, severalImages, unreadable } from "./images/inputs.js";
+import { joined } from "./images/profiles.js";
 import { Resizer } from "./images/resizer.js";
 import { choosePrecision } from "./inference/device.js";
 import { Tower } from "./inference/tower.js";
-import { Tokenizer } from "./texts/tokenizer.js";
+import { Tokenizer, chunks } from "./texts/tokenizer.js";
 
 /** @typedef {import("./bundle.js").Bundle} Bundle */
 /** @typedef {import("./images/inputs.js").ImageInput} ImageInput */
@@ -36,6 +37,7 @@ import { Tokenizer } from "./texts/tokenizer.js";
  * @property {{[tower: string]: string}} precision By tower.
  */
 
+const IMAGE_BATCH = 8;
 const TEXT_BATCH = 64;
 
 /** Embeds images and texts. */
@@ -107,16 +109,21 @@ export class Engine {
       const { size } = resizer.recipe;
       /** @type {PartialEmbeddings} */
       const found = { vectors: [], kept: [], failures: [] };
-      // One at a time: several are no faster in WebAssembly, and more are in memory.
-      for (const [index, image] of severalImages(images).entries()) {
-        try {
-          const pixels = await this.#pixels(image, resizer);
-          found.vectors.push(...(await tower.run("uint8", pixels, [1, size, size, 3])));
-          found.kept.push(index);
-        } catch (error) {
-          if (!(error instanceof ImageError) || onError === "raise") throw error;
-          found.failures.push({ index, name: describe(image), reason: error.message });
+      for (const batch of chunks([...severalImages(images).entries()], most(tower, IMAGE_BATCH))) {
+        /** @type {Uint8Array[]} */
+        const pixels = [];
+        for (const [index, image] of batch) {
+          try {
+            pixels.push(await this.#pixels(image, resizer));
+            found.kept.push(index);
+          } catch (error) {
+            if (!(error instanceof ImageError) || onError === "raise") throw error;
+            found.failures.push({ index, name: describe(image), reason: error.message });
+          }
         }
+        if (!pixels.length) continue;
+        const shape = [pixels.length, size, size, 3];
+        found.vectors.push(...(await tower.run("uint8", joined(pixels), shape)));
       }
       return found;
     });
@@ -148,11 +155,7 @@ export class Engine {
       const ids = Array.from(texts, (text) => tokenizer.ids(text, truncate));
       /** @type {Float32Array[]} */
       const vectors = new Array(ids.length);
-      // Threads of WebAssembly share the rows of a batch among them, and round int8's last bit by
-      // how many there are: a text's vector would depend on its companions.
-      const { device } = tower;
-      const most = device.name !== "cpu" && device.threads > 1 ? 1 : TEXT_BATCH;
-      for (const { places, width, rows } of tokenizer.batches(ids, most)) {
+      for (const { places, width, rows } of tokenizer.batches(ids, most(tower, TEXT_BATCH))) {
         const found = await tower.run("int64", rows, [places.length, width]);
         places.forEach((place, row) => (vectors[place] = found[row]));
       }
@@ -205,6 +208,18 @@ export class Engine {
     this.#last = done.catch(() => {});
     return done;
   }
+}
+
+/**
+ * How many are embedded at once.
+ *
+ * Threads of WebAssembly share the rows of a batch among them, and round int8's last bit by how many
+ * there are: a vector would depend on its companions, so there each is alone.
+ * @param {Tower} tower
+ * @param {number} usual
+ */
+function most({ device }, usual) {
+  return device.name !== "cpu" && device.threads > 1 ? 1 : usual;
 }
 
 /**

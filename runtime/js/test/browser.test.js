@@ -90,10 +90,13 @@ test("int8 is chosen, is Python's int8, and depends on no companions", { skip },
   const words = compared(made.words, expected.int8.texts);
   console.log(JSON.stringify({ images, words }));
   assert.ok(images.mean >= 0.9999 && images.cosine >= 0.9998 && words.cosine >= 0.9999);
-  for (const [at, name] of some.slice(0, 3).entries()) {
-    const alone = await embed({}, [name], [expected.texts[at]]);
-    assert.deepEqual(alone.images, [made.images[at]]);
-    assert.deepEqual(alone.words, [made.words[at]]);
+  for (const threads of [1, 2]) {
+    const together = await embed({ threads }, some.slice(0, 9), expected.texts);
+    for (const at of [0, 5]) {
+      const alone = await embed({ threads }, [some[at]], [expected.texts[at]]);
+      assert.deepEqual(alone.images, [together.images[at]]);
+      assert.deepEqual(alone.words, [together.words[at]]);
+    }
   }
 });
 

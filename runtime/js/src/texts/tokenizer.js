@@ -190,7 +190,7 @@ function compared(left, right) {
  * @param {number} size
  * @returns {T[][]}
  */
-function chunks(items, size) {
+export function chunks(items, size) {
   const found = [];
   for (let start = 0; start < items.length; start += size) {
     found.push(items.slice(start, start + size));
