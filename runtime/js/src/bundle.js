@@ -129,6 +129,7 @@ export function readBundle(text, place) {
   }
   const manifest = MANIFEST_KIND(data, where);
   checkValues(manifest, where);
+  warnOfOldTexts(manifest, place);
   return new Bundle(manifest, place);
 }
 
@@ -226,6 +227,22 @@ export class Bundle {
       );
     }
     return found;
+  }
+}
+
+/**
+ * Says so where texts are tokenized as 0.1 did it: see docs/models.md.
+ * @param {Manifest} manifest
+ * @param {string} place
+ */
+function warnOfOldTexts({ source: { architecture, exporter }, text }, place) {
+  const siglip = ["SiglipModel", "ready-made siglip"].includes(architecture);
+  const openClip = architecture.startsWith("open_clip") && !text?.fixed_length;
+  if (text && exporter.startsWith("bareclip 0.1.0") && (siglip || openClip)) {
+    console.warn(
+      `bareclip: ${place} was exported by bareclip 0.1.0, which read some texts otherwise than the ` +
+        "model does (docs/models.md says which): export it again",
+    );
   }
 }
 

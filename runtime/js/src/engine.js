@@ -46,19 +46,20 @@ export class Engine {
   #closed = false;
 
   /**
+   * @param {Bundle} bundle
    * @param {About} about
    * @param {{tower: Tower, resizer: Resizer} | null} vision
    * @param {{tower: Tower, tokenizer: Tokenizer} | null} text
    * @param {Platform} platform
    * @param {Options} options
    */
-  constructor(about, vision, text, platform, options) {
+  constructor(bundle, about, vision, text, platform, options) {
+    this.bundle = bundle;
     this.about = about;
     this.vision = vision;
     this.text = text;
     this.platform = platform;
     this.options = options;
-    this.bundle = readBundle(JSON.stringify(about.manifest), about.place);
   }
 
   /**
@@ -95,7 +96,7 @@ export class Engine {
     }
     const { manifest, place } = bundle;
     const about = { manifest, place, device: device.name, threads: device.threads, precision };
-    return new Engine(about, vision, text, platform, options);
+    return new Engine(bundle, about, vision, text, platform, options);
   }
 
   /**

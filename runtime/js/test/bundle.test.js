@@ -76,6 +76,15 @@ test("values that mislead are refused by name", () => {
   assert.throws(() => readBundle("null", "there"), /format version undefined/);
 });
 
+test("a bundle whose texts were read otherwise is warned of", (t) => {
+  const { mock } = t.mock.method(console, "warn", () => {});
+  const data = manifest();
+  read(data);
+  data.source = { ...data.source, architecture: "SiglipModel", exporter: "bareclip 0.1.0, authored" };
+  read(data);
+  assert.deepEqual(mock.calls.map(({ arguments: [said] }) => /export it again/.test(said)), [true]);
+});
+
 test("files that are missing or damaged are named", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "bareclip-js-"));
   t.after(() => rmSync(folder, { recursive: true }));
