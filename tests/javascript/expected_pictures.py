@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 import bareclip
-from bareclip.bundle import DEMO, Bundle, CleanUp
+from bareclip.bundle import DEMO, Bundle, CleanUp, Whole
 from bareclip.texts.clean_up import clean
 from tests.javascript.expected_tokens import SIGMAS
 from tests.reference.awkward import awkward_texts
@@ -154,6 +154,13 @@ def main(folder: Path) -> None:
                 "texts": clip.embed_texts(TEXTS).tolist(),
             }
     found["fields"] = fields(Bundle)
+    found["whole_fields"] = fields(Whole)
+    found["may_lack"] = [
+        f.name
+        for f in dataclasses.fields(Bundle)
+        if f.metadata.get("in_manifest", True) and f.default is not dataclasses.MISSING
+    ]
+    found["clean_up"] = typing.get_args(CleanUp)
     found["cleaned"] = cleaned()
     (folder / "expected.json").write_text(json.dumps(found))
 
@@ -179,12 +186,14 @@ def cleaned() -> list[tuple[str, str, str]]:
 
 
 def fields(kind: Any) -> Any:
-    """Names of a dataclass's fields, and of those within; None for what is none."""
+    """Names of a dataclass's fields that must be there, and of those within; None for none."""
     for inner in (kind, *typing.get_args(kind)):
         if dataclasses.is_dataclass(inner):
             hints = typing.get_type_hints(inner)
             names = [
-                f.name for f in dataclasses.fields(inner) if f.metadata.get("in_manifest", True)
+                f.name
+                for f in dataclasses.fields(inner)
+                if f.metadata.get("in_manifest", True) and f.default is dataclasses.MISSING
             ]
             return {name: fields(hints[name]) for name in names}
         if typing.get_origin(inner) is dict:

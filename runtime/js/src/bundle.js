@@ -56,54 +56,71 @@ const fidelity = object({
   forced: boolean,
 });
 
-/** What `bundle.json` holds; runtime/bareclip/bundle/format.py says what each field means. */
-export const MANIFEST_KIND = object({
-  format_version: integer,
-  name: string,
-  source: object({
-    checkpoint: string,
-    revision: nullable(string),
-    license: nullable(string),
-    architecture: string,
-    exporter: string,
+// Graphs of pictures as they are decoded: known, and of no use here, where there are decoders.
+const whole = object({
+  resize: object({
+    graph: string,
+    onnxruntime: string,
+    inputs: list(string),
+    files: dictionary(fileRecord),
+    parity: object({ reference: string, max_levels: integer, differing: float, pictures: integer }),
   }),
-  embedding_dim: integer,
-  scoring: object({
-    function: oneOf(["softmax", "sigmoid"]),
-    logit_scale: float,
-    logit_bias: float,
-  }),
-  image: nullable(
-    object({
-      size: integer,
-      resize: oneOf(["shortest", "squash"]),
-      resize_to: integer,
-      interpolation: oneOf(["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]),
-      crop_offset: oneOf(["floor", "round"]),
-      mean: list(float, 3),
-      std: list(float, 3),
-      scale: float,
-      layout: oneOf(["uint8_nhwc"]),
-    }),
-  ),
-  text: nullable(
-    object({
-      context_length: integer,
-      pad_id: integer,
-      end_id: integer,
-      fixed_length: boolean,
-      clean_up: list(
-        oneOf([
-          "fix_text", "unescape_html", "underscores_to_spaces", "remove_punctuation", "lowercase",
-          "collapse_whitespace",
-        ]),
-      ),
-    }),
-  ),
-  tokenizer: nullable(fileRecord),
-  precisions: dictionary(dictionary(towerFiles)),
-  fidelity: dictionary(fidelity),
+  towers: dictionary(towerFiles),
 });
+
+/** What `bundle.json` holds; runtime/bareclip/bundle/format.py says what each field means. */
+export const MANIFEST_KIND = object(
+  {
+    format_version: integer,
+    name: string,
+    source: object({
+      checkpoint: string,
+      revision: nullable(string),
+      license: nullable(string),
+      architecture: string,
+      exporter: string,
+    }),
+    embedding_dim: integer,
+    scoring: object({
+      function: oneOf(["softmax", "sigmoid"]),
+      logit_scale: float,
+      logit_bias: float,
+    }),
+    image: nullable(
+      object({
+        size: integer,
+        resize: oneOf(["shortest", "squash"]),
+        resize_to: integer,
+        interpolation: oneOf(["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]),
+        crop_offset: oneOf(["floor", "round"]),
+        mean: list(float, 3),
+        std: list(float, 3),
+        scale: float,
+        layout: oneOf(["uint8_nhwc"]),
+      }),
+    ),
+    text: nullable(
+      object({
+        context_length: integer,
+        pad_id: integer,
+        end_id: integer,
+        fixed_length: boolean,
+        clean_up: list(
+          oneOf([
+            "fix_text", "unescape_html", "underscores_to_spaces", "remove_punctuation", "lowercase",
+            "collapse_whitespace", "sep_to_pad",
+          ]),
+        ),
+      }),
+    ),
+    tokenizer: nullable(fileRecord),
+    precisions: dictionary(dictionary(towerFiles)),
+    fidelity: dictionary(fidelity),
+    whole: nullable(whole),
+    static_batch: nullable(integer),
+  },
+  ["whole", "static_batch"],
+);
 
 /**
  * Reads and checks a bundle's manifest.
@@ -251,7 +268,8 @@ function warnOfOldTexts({ source: { architecture, exporter }, text }, place) {
  * @param {Manifest} manifest
  * @param {string} where
  */
-function checkValues({ scoring, embedding_dim, image, text, tokenizer, precisions }, where) {
+function checkValues(manifest, where) {
+  const { scoring, embedding_dim, image, text, tokenizer, precisions } = manifest;
   const has = { vision: image !== null, text: text !== null };
   const towers = Object.values(precisions).flatMap((of) => Object.entries(of));
   /** @type {[string, boolean][]} */

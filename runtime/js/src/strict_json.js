@@ -91,9 +91,10 @@ export const dictionary = (kind) => (data, where) => {
  * An object with these fields and no others.
  * @template {Record<string, Kind<any>>} F
  * @param {F} fields
+ * @param {(keyof F)[]} [mayLack] Those that may be missing; they are then checked as null.
  * @returns {Kind<{[K in keyof F]: ReturnType<F[K]>}>}
  */
-export const object = (fields) => {
+export const object = (fields, mayLack = []) => {
   const names = Object.keys(fields);
   return (data, where) => {
     const given = plain(data, where);
@@ -101,7 +102,9 @@ export const object = (fields) => {
     if (unknown.length) {
       throw new BundleError(`unknown field ${short(unknown[0])} in ${where}; update bareclip`);
     }
-    const missing = names.filter((name) => !Object.hasOwn(given, name)).sort();
+    const missing = names
+      .filter((name) => !Object.hasOwn(given, name) && !mayLack.includes(name))
+      .sort();
     if (missing.length) {
       throw new BundleError(
         `field ${short(missing[0])} is missing in ${where}; export the bundle again`,
@@ -109,7 +112,7 @@ export const object = (fields) => {
     }
     const pairs = Object.entries(fields);
     return /** @type {any} */ (
-      Object.fromEntries(pairs.map(([name, of]) => [name, of(given[name], `${where}: ${name}`)]))
+      Object.fromEntries(pairs.map(([name, of]) => [name, of(given[name] ?? null, `${where}: ${name}`)]))
     );
   };
 };

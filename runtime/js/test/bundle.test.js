@@ -47,6 +47,23 @@ test("every field that Python reads is wanted, and no other is taken", () => {
   assert.ok(seen > 100);
 });
 
+test("what Python writes only where it was made is known too", () => {
+  assert.deepEqual(expected.may_lack, ["whole", "static_batch"]);
+  const file = { size: 1, sha256: "0" };
+  const files = { graph: "resize.onnx", onnxruntime: "1.18", inputs: ["image"], files: { "resize.onnx": file } };
+  const parity = { reference: "Pillow", max_levels: 1, differing: 0.1, pictures: 3 };
+  const whole = { resize: { ...files, parity }, towers: manifest().precisions.fp32 };
+  assert.ok([...objects(whole, expected.whole_fields, "x")].length > 3);
+  read({ ...manifest(), whole });
+  const lacking = { ...whole, resize: files };
+  assert.throws(() => read({ ...manifest(), whole: lacking }), /field "parity" is missing/);
+  assert.throws(() => read({ ...manifest(), static_batch: 1 }), /graphs of fixed shapes/);
+  for (const step of expected.clean_up) {
+    const { text } = manifest();
+    read({ ...manifest(), text: { ...text, clean_up: [step] } });
+  }
+});
+
 test("values that mislead are refused by name", () => {
   const cases = [
     [(m) => (m.format_version = 2), /format version 2/],

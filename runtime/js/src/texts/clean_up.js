@@ -36,6 +36,7 @@ export async function cleaner(steps, leftOut, entities) {
     remove_punctuation: (text) => text.replace(/[!-/:-@[-`{-~]/g, ""),
     lowercase: (text) => text.toLowerCase(),
     collapse_whitespace: (text) => text.split(SPACES).filter(Boolean).join(" "),
+    sep_to_pad: (text) => text.replaceAll("[SEP]", "[PAD]"),
   };
   return (text) => done.reduce((found, step) => known[step](found), text);
 }
