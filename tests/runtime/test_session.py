@@ -118,6 +118,23 @@ def test_waiting_threads_sleep_unless_told_to_spin(bundles: dict[str, Path]) -> 
     assert (spins(), spins(spinning=True)) == ("0", "1")
 
 
+def test_threads_of_an_int8_tower_sleep_after_a_moment(precise: Path) -> None:
+    def waits(spinning: bool) -> tuple[str, ...]:
+        clip = bareclip.load(precise, precision="int8", spinning=spinning)
+        settings = clip.texts._tower.get()._session.get_session_options()
+        found = []
+        for name in ("allow_spinning", "spin_duration_us"):
+            try:
+                found.append(settings.get_session_config_entry(f"session.intra_op.{name}"))
+            except RuntimeError:  # it was not set
+                found.append("")
+        return tuple(found)
+
+    known = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 26)
+    assert waits(spinning=False) == (("1", "100") if known else ("0", ""))
+    assert waits(spinning=True) == ("1", "")
+
+
 def _embed_in_child(clip: bareclip.Clip, queue: "multiprocessing.Queue[str]") -> None:
     try:
         clip.embed_texts(["cat"])

@@ -18,13 +18,13 @@ def fuse(model: ir.Model) -> None:
     """Replaces every attention and activation that it recognises, in place.
 
     Attention becomes ``MultiHeadAttention``, causal where its mask is, with the mask as a
-    bias where it is another; x * sigmoid(1.702 x) becomes ``QuickGelu``, and the gelu of
+    bias where it is another; x * sigmoid(alpha x) becomes ``QuickGelu``, and the gelu of
     erf ``Gelu``.
     """
     surgeon = Surgeon(model)
     for node in list(model.graph):
         if node.op_type == "Softmax":
-            found = _attention(node)
+            found = attention_of(node)
             if found is not None:
                 _replace_attention(surgeon, found)
         elif node.op_type == "Sigmoid":
@@ -35,7 +35,7 @@ def fuse(model: ir.Model) -> None:
 
 
 @dataclass(frozen=True)
-class _Attention:
+class Attention:
     """(N, T, W) queries, keys and values, the mask added to the logits, and the result."""
 
     query: ir.Value
@@ -46,7 +46,8 @@ class _Attention:
     result: ir.Value
 
 
-def _attention(softmax: ir.Node) -> _Attention | None:
+def attention_of(softmax: ir.Node) -> Attention | None:
+    """The attention that a softmax is of; None where it is something else."""
     logits, mask = softmax.inputs[0], None
     if (add := _maker(logits, "Add")) is not None:
         logits, mask = add.inputs
@@ -60,10 +61,10 @@ def _attention(softmax: ir.Node) -> _Attention | None:
     value = _unsplit(mixing.inputs[1], _SPLIT)
     if reshape is None or query is None or key is None or value is None:
         return None
-    return _Attention(query[0], key[0], value[0], mask, query[1], reshape.outputs[0])
+    return Attention(query[0], key[0], value[0], mask, query[1], reshape.outputs[0])
 
 
-def _replace_attention(surgeon: Surgeon, found: _Attention) -> None:
+def _replace_attention(surgeon: Surgeon, found: Attention) -> None:
     node = found.result.producer()
     if node is None:
         return
@@ -79,20 +80,16 @@ def _replace_attention(surgeon: Surgeon, found: _Attention) -> None:
 
 
 def _replace_quick_gelu(surgeon: Surgeon, sigmoid: ir.Node) -> None:
-    """X * sigmoid(alpha x)."""
-    scaled, product = _maker(sigmoid.inputs[0], "Mul"), _only_reader(sigmoid, "Mul")
-    if scaled is None or product is None:
+    """X * sigmoid(alpha x), or x * sigmoid(x)."""
+    x, alpha, product = sigmoid.inputs[0], 1.0, _only_reader(sigmoid, "Mul")
+    if product is None:
         return
-    x, alpha = scaled.inputs
-    if x not in product.inputs or not _is_scalar(alpha):
+    scaled = _maker(x, "Mul")
+    if x not in product.inputs and scaled is not None and _is_scalar(scaled.inputs[1]):
+        x, alpha = scaled.inputs[0], float(array_of(scaled.inputs[1]))
+    if x not in product.inputs:
         return
-    fused = surgeon.add(
-        product,
-        "QuickGelu",
-        [x],
-        {"alpha": float(array_of(alpha))},
-        CONTRIB,
-    )
+    fused = surgeon.add(product, "QuickGelu", [x], {"alpha": alpha}, CONTRIB)
     surgeon.replace(product.outputs[0], fused)
 
 

@@ -29,6 +29,7 @@ from .products import (
     find_products,
     find_tables,
 )
+from .quantized_attention import fuse_attention
 from .smooth import smooth
 
 Floats = NDArray[np.float32]
@@ -74,6 +75,7 @@ def write_int8(
             _static(surgeon, product, observed[product.name], rounded)
         else:
             weight_only(surgeon, product, 8, BLOCK, observed.get(product.name))
+    fuse_attention(model, surgeon)
     for convolution in find_convolutions(model):
         store_filters(surgeon, convolution)
     for table in find_tables(model):

@@ -200,12 +200,17 @@ def check_version(oldest: str, what: str) -> None:
     Raises:
         DeviceError: It is older.
     """
-    installed = import_onnxruntime().__version__
-    if _numbers(installed) < _numbers(oldest):
+    if not installed_since(oldest):
+        installed = import_onnxruntime().__version__
         raise DeviceError(
             f"{what} needs ONNX Runtime {oldest} or newer, and {installed} is installed: "
             "pip install -U onnxruntime, or use precision='fp32'"
         )
+
+
+def installed_since(version: str) -> bool:
+    """Whether the installed ONNX Runtime is of that version, such as ``"1.22"``, or newer."""
+    return _numbers(import_onnxruntime().__version__) >= _numbers(version)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

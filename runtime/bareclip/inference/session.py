@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import BareclipError, BundleError, DeviceError
 from .device import Device
-from .installation import CUDA, import_onnxruntime
+from .installation import CUDA, import_onnxruntime, installed_since
 from .threads import Threads
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Tag = TypeVar("Tag")
 
+# Since then spinning may be given an end; before, it goes on for milliseconds.
+_SPIN_DURATION = "1.26"
 # Half precision makes units that are this far off.
 _LENGTH_TOLERANCE = 0.02
 # Every session there is, for a child that is forked.
@@ -226,7 +228,11 @@ def make_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads.count
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads.spinning)))
+    patient = bool(threads.patience) and not threads.spinning and installed_since(_SPIN_DURATION)
+    spinning = threads.spinning or patient
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    if patient:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(threads.patience))
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if save_to is not None:

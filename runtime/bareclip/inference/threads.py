@@ -99,7 +99,10 @@ class Threads:
         count: For one operator; operators run one after another.
         spinning: Whether they wait for work in a loop, which takes it up sooner and keeps a core
             from all others meanwhile; benchmarks/threads.py measures both.
+        patience: Microseconds for which they look for work before they sleep, where they do not
+            spin; none before ONNX Runtime 1.26.
     """
 
     count: int = field(default_factory=default_threads)
     spinning: bool = False
+    patience: int = 0

@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ from .threads import Threads
 Tag = TypeVar("Tag")
 
 _log = logging.getLogger("bareclip")
+
+# Microseconds: longer than there is between two operators.
+_PATIENCE = 100
 
 
 class LazyTower:
@@ -65,7 +69,7 @@ class LazyTower:
         self._name = name
         self._wanted = _wanted(bundle, name, precision)
         self._device = device
-        self._threads = threads
+        self._given = threads
         self._cache = cache
         self._tower: Tower | None = None
         self._closed = False
@@ -73,6 +77,11 @@ class LazyTower:
         self._process = os.getpid()
         self._any_precision = any_precision
         self.precision = self._choose()
+
+    @property
+    def _threads(self) -> Threads:
+        """An int8 tower's operators are short, and waking a thread takes as long as some do."""
+        return replace(self._given, patience=_PATIENCE) if self.precision == "int8" else self._given
 
     @property
     def loaded(self) -> bool:

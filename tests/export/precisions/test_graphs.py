@@ -15,7 +15,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from bareclip.bundle import Bundle
 from bareclip_export.errors import PrecisionError
 from bareclip_export.graph import save
-from bareclip_export.precisions import fp16
+from bareclip_export.precisions import fp16, int8
 from bareclip_export.precisions.fp16 import write_fp16
 from bareclip_export.precisions.fuse import fuse
 from bareclip_export.precisions.int4 import write_int4
@@ -205,6 +205,36 @@ def test_operators_of_an_int8_tower(
     assert found["MatMulNBits"] == 0
     found = Counter(operators(write("weight-only", bundles, inputs, "tiny", "text", tmp_path)))
     assert (found["MatMulNBits"], found["MatMulIntegerToFloat"]) == (12, 0)
+
+
+def test_attention_of_static_products_is_one_operator(
+    bundles: dict[str, Path], inputs: Inputs, tmp_path: Path
+) -> None:
+    graph, image = source(bundles, "tiny", "vision"), image_of(bundles, "tiny", "vision")
+    observed = observe(graph, inputs["tiny", "vision"], tmp_path)
+    not_static = "blocks.full.0.key.weight"
+    # Two blocks have one; the class token's in the last is another thing.
+    for static, fused in ((set(observed), 2), (set(observed) - {not_static}, 1)):
+        write_int8(graph, tmp_path / "q.onnx", image, observed, static)
+        found = Counter(operators(tmp_path / "q.onnx"))
+        assert (found["QAttention"], found["Softmax"]) == (fused, 3 - fused)
+        for batch in inputs["tiny", "vision"]:
+            assert cosines(run(tmp_path / "q.onnx", batch), run(graph, batch)).min() > 0.995
+
+
+def test_a_fused_attention_is_what_its_products_and_softmax_compute(
+    bundles: dict[str, Path], inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, image = source(bundles, "tiny", "vision"), image_of(bundles, "tiny", "vision")
+    observed = observe(graph, inputs["tiny", "vision"], tmp_path)
+    write_int8(graph, tmp_path / "fused.onnx", image, observed, observed)
+    monkeypatch.setattr(int8, "fuse_attention", lambda model, surgeon: None)
+    write_int8(graph, tmp_path / "plain.onnx", image, observed, observed)
+    for batch in inputs["tiny", "vision"]:
+        fused, plain = run(tmp_path / "fused.onnx", batch), run(tmp_path / "plain.onnx", batch)
+        # What follows is rounded to 8 bits, so that a last bit may make a step.
+        np.testing.assert_allclose(fused, plain, rtol=0, atol=2e-3)
+        assert np.median(np.abs(fused - plain)) < 1e-4
 
 
 def test_an_int4_tower_keeps_8_bits_where_one_token_is_pooled(
