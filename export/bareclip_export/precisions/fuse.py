@@ -1,6 +1,7 @@
-"""Attention and activations as ONNX Runtime's fused CUDA operators.
+"""Attention and activations as ONNX Runtime's fused operators.
 
-The CPU gains nothing by them; on CUDA a whole attention becomes one kernel.
+On CUDA a whole attention becomes one kernel. The CPU gains something where products are fast and
+there is no mask: nothing is transposed then, and logits stay in the cache.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ def fuse(model: ir.Model) -> None:
     surgeon = Surgeon(model)
     for node in list(model.graph):
         if node.op_type == "Softmax":
-            found = attention_of(node)
+            found = _attention(node)
             if found is not None:
                 _replace_attention(surgeon, found)
         elif node.op_type == "Sigmoid":
@@ -34,8 +35,17 @@ def fuse(model: ir.Model) -> None:
     surgeon.prune()
 
 
+def fuse_unmasked_attention(model: ir.Model) -> None:
+    """Replaces every attention without a mask by ``MultiHeadAttention``, in place."""
+    surgeon = Surgeon(model, mark="f")
+    for node in list(model.graph):
+        found = _attention(node) if node.op_type == "Softmax" else None
+        if found is not None and found.mask is None:
+            _replace_attention(surgeon, found)
+
+
 @dataclass(frozen=True)
-class Attention:
+class _Attention:
     """(N, T, W) queries, keys and values, the mask added to the logits, and the result."""
 
     query: ir.Value
@@ -46,8 +56,7 @@ class Attention:
     result: ir.Value
 
 
-def attention_of(softmax: ir.Node) -> Attention | None:
-    """The attention that a softmax is of; None where it is something else."""
+def _attention(softmax: ir.Node) -> _Attention | None:
     logits, mask = softmax.inputs[0], None
     if (add := _maker(logits, "Add")) is not None:
         logits, mask = add.inputs
@@ -61,10 +70,10 @@ def attention_of(softmax: ir.Node) -> Attention | None:
     value = _unsplit(mixing.inputs[1], _SPLIT)
     if reshape is None or query is None or key is None or value is None:
         return None
-    return Attention(query[0], key[0], value[0], mask, query[1], reshape.outputs[0])
+    return _Attention(query[0], key[0], value[0], mask, query[1], reshape.outputs[0])
 
 
-def _replace_attention(surgeon: Surgeon, found: Attention) -> None:
+def _replace_attention(surgeon: Surgeon, found: _Attention) -> None:
     node = found.result.producer()
     if node is None:
         return

@@ -17,6 +17,7 @@ from bareclip.bundle import ImageRecipe
 
 from ..graph import save
 from . import rounding
+from .fuse import fuse_unmasked_attention
 from .observe import Observation
 from .plain import load_plain
 from .products import (
@@ -29,7 +30,6 @@ from .products import (
     find_products,
     find_tables,
 )
-from .quantized_attention import fuse_attention
 from .smooth import smooth
 
 Floats = NDArray[np.float32]
@@ -75,7 +75,7 @@ def write_int8(
             _static(surgeon, product, observed[product.name], rounded)
         else:
             weight_only(surgeon, product, 8, BLOCK, observed.get(product.name))
-    fuse_attention(model, surgeon)
+    fuse_unmasked_attention(model)
     for convolution in find_convolutions(model):
         store_filters(surgeon, convolution)
     for table in find_tables(model):

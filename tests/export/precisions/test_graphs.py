@@ -207,19 +207,15 @@ def test_operators_of_an_int8_tower(
     assert (found["MatMulNBits"], found["MatMulIntegerToFloat"]) == (12, 0)
 
 
-def test_attention_of_static_products_is_one_operator(
+def test_attention_without_a_mask_is_one_operator_in_int8(
     bundles: dict[str, Path], inputs: Inputs, tmp_path: Path
 ) -> None:
-    graph, image = source(bundles, "tiny", "vision"), image_of(bundles, "tiny", "vision")
-    observed = observe(graph, inputs["tiny", "vision"], tmp_path)
-    not_static = "blocks.full.0.key.weight"
-    # Two blocks have one; the class token's in the last is another thing.
-    for static, fused in ((set(observed), 2), (set(observed) - {not_static}, 1)):
-        write_int8(graph, tmp_path / "q.onnx", image, observed, static)
-        found = Counter(operators(tmp_path / "q.onnx"))
-        assert (found["QAttention"], found["Softmax"]) == (fused, 3 - fused)
-        for batch in inputs["tiny", "vision"]:
-            assert cosines(run(tmp_path / "q.onnx", batch), run(graph, batch)).min() > 0.995
+    for kind in ("static", "weight-only"):
+        found = Counter(operators(write(kind, bundles, inputs, "tiny", "vision", tmp_path)))
+        # The class token's, in the last of three blocks, is another thing.
+        assert (found["MultiHeadAttention"], found["Softmax"]) == (2, 1)
+        found = Counter(operators(write(kind, bundles, inputs, "tiny", "text", tmp_path)))
+        assert (found["MultiHeadAttention"], found["Softmax"]) == (0, 2)
 
 
 def test_a_fused_attention_is_what_its_products_and_softmax_compute(
@@ -228,7 +224,7 @@ def test_a_fused_attention_is_what_its_products_and_softmax_compute(
     graph, image = source(bundles, "tiny", "vision"), image_of(bundles, "tiny", "vision")
     observed = observe(graph, inputs["tiny", "vision"], tmp_path)
     write_int8(graph, tmp_path / "fused.onnx", image, observed, observed)
-    monkeypatch.setattr(int8, "fuse_attention", lambda model, surgeon: None)
+    monkeypatch.setattr(int8, "fuse_unmasked_attention", lambda model: None)
     write_int8(graph, tmp_path / "plain.onnx", image, observed, observed)
     for batch in inputs["tiny", "vision"]:
         fused, plain = run(tmp_path / "fused.onnx", batch), run(tmp_path / "plain.onnx", batch)
