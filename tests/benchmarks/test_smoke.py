@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks import cold_start, compare, cuda, families, performance, roofline, threads
@@ -102,7 +103,7 @@ def test_prompts_are_of_as_many_labels() -> None:
 
 def test_a_miss_is_shown_as_one() -> None:
     peer = {"ratio": {"encode": 1.2, "photos": 2.0, "prompts": 9.0}}
-    report = {"peers": {"bareclip": {}, "transformers": peer}}
+    report = {"peers": {"bareclip": {}, "transformers": peer}, "counts": {}}
     cold = {"cases": {"fp32, cached": {"seconds": 1.0, "worker_mb": [9, 150, 130]}}}
     roof = {"precisions": {"fp32": {"of_products": 0.9}}}
     lines = performance.aims(report, cold, roof).splitlines()
@@ -111,6 +112,23 @@ def test_a_miss_is_shown_as_one() -> None:
         "images encoded, batch 8, to transformers (SDPA)",
         "private memory of each further worker, fp32",
     ]
+
+
+def test_a_peer_wins_where_it_is_faster_and_as_near() -> None:
+    def peer(ms: float, cosine: float) -> dict[str, Any]:
+        return {
+            "ms": {work: {"median": ms} for work in compare.WORKS},
+            "cosine": dict.fromkeys(compare.WORKS, cosine),
+        }
+
+    peers = {
+        "bareclip": peer(20, 1), "bareclip-int8": peer(8, 0.999), "transformers": peer(50, 1),
+        "openvino-bf16": peer(6, 0.9999), "careless": peer(2, 0.9),
+    }  # fmt: skip
+    assert compare.best({"peers": peers}, "encode") == ("bareclip-int8", "openvino-bf16", 0.75)
+    assert "**lost**" in compare.winners({"peers": peers})[-1]
+    del peers["openvino-bf16"]
+    assert compare.best({"peers": peers}, "encode") == ("bareclip-int8", "transformers", 6.25)
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu(
