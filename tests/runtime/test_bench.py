@@ -92,11 +92,32 @@ def test_encoding_is_the_towers_time_for_one_on_all_threads() -> None:
     assert case.encode("texts") is None
 
 
+def test_what_is_fastest_is_recommended_if_it_is_worth_its_rounding() -> None:
+    def case(precision: str, device: str, images: float, texts: float) -> speed.Case:
+        rates = [speed.Rate("images", 8, 2, images, 0.0), speed.Rate("images", 1, 2, 1.0, 0.0)]
+        rates.append(speed.Rate("texts", 8, 2, texts, 0.0))
+        return speed.Case(precision, device, None, None, rates)
+
+    def advice(*cases: speed.Case) -> str:
+        return speed.advice(speed.Report("x", {}, {}, [*cases], None))
+
+    fp32, int8 = case("fp32", "cpu", 20, 100), case("int8", "cpu", 70, 105)
+    assert advice(fp32, int8) == (
+        "Fastest here: pictures at int8 on cpu (70 a second, 3.5 times fp32's); "
+        "texts at fp32 on cpu (100 a second)"
+    )
+    assert "pictures at fp32 on cuda (900 a second, 45.0 times" in advice(
+        fp32, case("fp32", "cuda", 900, 10)
+    )
+    assert advice(int8).startswith("Fastest here: pictures at int8 on cpu (70 a second);")
+
+
 def test_the_command(bundle: Path, tmp_path: Path) -> None:
     plot = tmp_path / "speed.png"
     found = run("bench", bundle, "--seconds", "0.001", "--plot", plot)
     for text in ("Images: a second", "Prompts, ", "int4", "p99", "resize and crop it",
-                 "encode the text at fp32, cpu", "stolen by the host"):  # fmt: skip
+                 "encode the text at fp32, cpu", "stolen by the host",
+                 "Fastest here: pictures at "):  # fmt: skip
         assert text in found.stdout
     image = Image.open(io.BytesIO(plot.read_bytes()))
     assert image.size == (1560, 840)

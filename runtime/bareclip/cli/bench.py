@@ -7,7 +7,7 @@ import click
 
 from .. import BareclipError, Bundle
 from ..bundle.locate import find_bundle
-from ..measure.speed import WORKS, Case, Report, run
+from ..measure.speed import WORKS, Case, Report, advice, run
 from .options import json_option
 from .output import note, print_pairs, print_table, say, say_json
 
@@ -76,6 +76,7 @@ def _print(report: Report) -> None:
         if (milliseconds := case.encode(work)) is not None
     ]
     print_pairs([(stage, f"{value:.3f}") for stage, value in [*report.stages.items(), *encodes]])
+    say("", f"{advice(report)}; `bareclip verify` says how near each comes to fp32")
 
 
 def _rates(cases: list[Case], work: str) -> tuple[list[str], list[list[str]]]:

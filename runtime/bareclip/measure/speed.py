@@ -33,8 +33,15 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 # What throughput is measured of; texts begin unlike each other, prompts as labels' do.
 WORKS = {"images": "vision", "texts": "text", "prompts": "text"}
 LABELS = 1000
+_INSTRUCTIONS = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    *("asimddp", "i8mm", "asimdhp", "bf16", "sve"),
+)
 _PHOTO = (640, 480)
 _WARM_UP = 3
+_PLAIN = ("fp32", "cpu")
+# What is less than this much faster than fp32 is not worth what it rounds.
+_WORTH = 1.1
 _FEWEST = 5
 _PRECISE = 0.05
 
@@ -143,6 +150,26 @@ def run(
     return Report(bundle.name, machine(), stages, cases, _stolen(before, _steal()))
 
 
+def advice(report: Report) -> str:
+    """One line: what was fastest here at pictures and at texts, fp32 where nothing gains much."""
+    found = []
+    for work, what in (("images", "pictures"), ("texts", "texts")):
+        rates = {
+            (case.precision, case.device): max(several)
+            for case in report.cases
+            if (several := [rate.per_second for rate in case.rates if rate.work == work])
+        }
+        if not rates:
+            continue
+        best, plain = max(rates, key=lambda case: rates[case]), rates.get(_PLAIN, 0.0)
+        if rates[best] < _WORTH * plain:
+            best = _PLAIN
+        gain = f", {rates[best] / plain:.1f} times fp32's" if plain and best != _PLAIN else ""
+        precision, device = best
+        found.append(f"{what} at {precision} on {device} ({rates[best]:.0f} a second{gain})")
+    return "Fastest here: " + "; ".join(found)
+
+
 def measure(work: Callable[[], object], seconds: float) -> Timing:
     """Times some work, after a warm-up, until the median is certain enough.
 
@@ -185,6 +212,7 @@ def machine() -> dict[str, str]:
     """CPU, cores and versions, for a report that others may want to repeat."""
     facts = {
         "cpu": _cpu_name(),
+        "instructions": ", ".join(instructions()) or "unknown",
         "cores": str(default_threads()),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
@@ -195,6 +223,16 @@ def machine() -> dict[str, str]:
     if (openvino := package_version("openvino")) is not None:
         facts["openvino"] = openvino
     return facts
+
+
+def instructions() -> list[str]:
+    """Those of this CPU, as Linux names them, that a precision's speed hangs on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    return [name for name in _INSTRUCTIONS if name in flags]
 
 
 def _case(bundle: Bundle, precision: str, device: str, photo: bytes, seconds: float) -> Case:
