@@ -119,6 +119,8 @@ def test_waiting_threads_sleep_unless_told_to_spin(bundles: dict[str, Path]) -> 
 
 
 def test_threads_of_an_int8_tower_sleep_after_a_moment(precise: Path) -> None:
+    pytest.importorskip("onnxruntime", minversion="1.22")  # which int8 needs
+
     def waits(spinning: bool) -> tuple[str, ...]:
         clip = bareclip.load(precise, precision="int8", spinning=spinning)
         settings = clip.texts._tower.get()._session.get_session_options()
