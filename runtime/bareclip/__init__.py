@@ -33,7 +33,20 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from .index import FileFailure, Index, IndexStatus, SyncProgress, SyncReport, TagReport
+    from .index import (
+        Duplicate,
+        DuplicateGroup,
+        FileFailure,
+        Index,
+        IndexStatus,
+        Like,
+        MapPoint,
+        Mix,
+        Overview,
+        SyncProgress,
+        SyncReport,
+        TagReport,
+    )
 
 __all__ = [
     "BareclipError",
@@ -43,6 +56,8 @@ __all__ = [
     "ClassifierError",
     "Clip",
     "DeviceError",
+    "Duplicate",
+    "DuplicateGroup",
     "Failure",
     "FileFailure",
     "Fingerprint",
@@ -53,6 +68,10 @@ __all__ = [
     "Index",
     "IndexHit",
     "IndexStatus",
+    "Like",
+    "MapPoint",
+    "Mix",
+    "Overview",
     "PartialEmbeddings",
     "Prediction",
     "Reading",
@@ -75,7 +94,10 @@ __all__ = [
 __version__ = "0.2.0"
 
 # The photo index brings SQLite along, so it is imported when it is first asked for.
-_OF_THE_INDEX = {"FileFailure", "Index", "IndexStatus", "SyncProgress", "SyncReport", "TagReport"}
+_OF_THE_INDEX = {
+    "Duplicate", "DuplicateGroup", "FileFailure", "Index", "IndexStatus", "Like", "MapPoint", "Mix",
+    "Overview", "SyncProgress", "SyncReport", "TagReport",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

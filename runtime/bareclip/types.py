@@ -56,7 +56,8 @@ class IndexHit(Hit[str]):
     UTF-8 has surrogates, as ``os.fsdecode`` gives them.
 
     Attributes:
-        metadata: What was added with it; None for a photo.
+        metadata: What was added with it; of a photo, ``{"taken": "2024-06-15T18:30:00"}`` where
+            its file says when that was, else None.
         sha256: Of a photo's file, in hexadecimal, when it was indexed; None of what was added.
             An index from elsewhere can name any file, and not know what is in it.
     """

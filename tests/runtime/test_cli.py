@@ -345,7 +345,9 @@ def test_other_exit_codes_pass_through(raised: str) -> None:
 def test_verbs_about_a_bundle_take_it_first_and_others_by_option() -> None:
     about = {"bench", "evaluate", "info", "push", "quantize", "verify"}
     # pair is about two.
-    using = {"classify", "embed", "index", "index-import", "search", "serve", "similarity"}
+    using = {
+        "classify", "embed", "index", "index-import", "map", "search", "serve", "similarity",
+    }  # fmt: skip
     context = click.Context(commands)
     verbs = {name: commands.get_command(context, name) for name in commands.list_commands(context)}
     assert using < set(verbs)

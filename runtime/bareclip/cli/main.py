@@ -22,10 +22,12 @@ from .bench import bench
 from .cache import cache
 from .classify import classify
 from .demo import demo
+from .duplicates import duplicates
 from .embed import embed
 from .evaluate import evaluate
 from .index import index, index_export, index_import, index_status
 from .info import info
+from .map import map_
 from .models import models
 from .output import Notes, complain, note
 from .pair import pair
@@ -85,8 +87,8 @@ def commands(ctx: click.Context, verbose: bool) -> None:
 
 
 for _command in (
-    bench, cache, classify, demo, embed, evaluate, index, index_export, index_import,
-    index_status, info, models, pair, push, search, serve, shards, similarity, tag, teach,
+    bench, cache, classify, demo, duplicates, embed, evaluate, index, index_export, index_import,
+    index_status, info, map_, models, pair, push, search, serve, shards, similarity, tag, teach,
     verify,
 ):  # fmt: skip
     commands.add_command(_command)

@@ -262,6 +262,16 @@ def check_not_given(beside: str, *names: str) -> None:
             raise click.UsageError(f"{beside} leaves no place for --{option}.")
 
 
+def check_output(path: Path | None, ending: str) -> None:
+    """Refuses a file that cannot be written, before anything is asked.
+
+    Raises:
+        BareclipError: It has another ending, or there is no such folder.
+    """
+    if path is not None and (path.suffix != ending or not path.parent.is_dir()):
+        raise BareclipError(f"cannot write {path}: give a {ending} file in a folder that exists")
+
+
 def labels_of(value: str) -> list[str]:
     """Labels as ``--labels`` has them: the lines of a file, or what commas separate.
 

@@ -1,16 +1,21 @@
 """bareclip search: photos of an index, by text or picture."""
 
+import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import BareclipError, Clip, DeviceError, Index, IndexHit, load
+from .. import BareclipError, Clip, DeviceError, Index, IndexHit, Like, Mix, load
 from ..files import is_own, replacing
+from ..images.folders import is_image_name
 from ..show.page import Answer, page, sheet
+from .download import is_address
 from .options import (
     check_not_given,
+    check_output,
     device_option,
     index_bundle_option,
     json_option,
@@ -22,6 +27,9 @@ from .output import print_table, say, say_json
 from .sources import expand
 from .standard_input import check_once, lines_of, with_lines
 
+# The shell leaves the star alone, where no file is named so.
+_WEIGHTED = re.compile(r"(\d+\.?\d*|\.\d+)\*(.+)", re.DOTALL)
+
 
 @click.command()
 @click.argument("db")
@@ -31,8 +39,27 @@ from .standard_input import check_once, lines_of, with_lines
 @click.option(
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many at most."
 )
+@click.option("--like", "likes", multiple=True, metavar="ITEM", help="A photo in DB, or an id.")
+@click.option(
+    "--plus",
+    "pluses",
+    multiple=True,
+    metavar="[WEIGHT*]WHAT",
+    help="Add a text, a picture's file or an http(s) address to each question, as 0.5*dusk.",
+)
+@click.option(
+    "--minus", "minuses", multiple=True, metavar="[WEIGHT*]WHAT", help="Lead away from it."
+)
 @click.option("--under", help="Only files whose path begins with this.")
 @click.option("--tag", help="Only photos that bareclip tag gave this label; alone, all of those.")
+@click.option("--after", metavar="DATE", help="Only photos taken then or later, as 2024-06.")
+@click.option("--before", metavar="DATE", help="Only photos taken before.")
+@click.option(
+    "--diverse",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0,
+    help="Spread the hits out; 0.3 is a little, 0.7 much.",
+)
 @click.option("--min-similarity", type=float, help="Only those at least so similar.")
 @click.option("--approximate", is_flag=True, help="Ask an HNSW graph; for millions of photos.")
 @click.option(
@@ -49,9 +76,15 @@ def search(
     texts: tuple[str, ...],
     images: tuple[str, ...],
     queries: str | None,
+    likes: tuple[str, ...],
+    pluses: tuple[str, ...],
+    minuses: tuple[str, ...],
     k: int,
     under: str | None,
     tag: str | None,
+    after: str | None,
+    before: str | None,
+    diverse: float,
     min_similarity: float | None,
     approximate: bool,
     sheet_path: Path | None,
@@ -64,6 +97,8 @@ def search(
 ) -> None:
     """Finds the photos of DB, an index, that are most similar to TEXTS or pictures.
 
+    Each of TEXTS, --image and --like is a question of its own; --plus and --minus change all.
+
     DB may also be a run's folder, as `bareclip shards run` fills it.
 
     One of TEXTS, --queries and --image may be - for standard input: texts, one per line, or a
@@ -73,22 +108,40 @@ def search(
     bareclip search photos.db "a sunset over the ocean" -k 9 --sheet result.png
     bareclip search photos.db --image beach.jpg --json
     bareclip search photos.db "a sunset over the ocean" --tag beach
+    bareclip search photos.db beach --plus 0.5*dusk --minus people --after 2024-06 --diverse 0.3
     bareclip search OUT "a sunset over the ocean" --bundle clip-b32
     """
-    _check_output(sheet_path, ".png")
-    _check_output(page_path, ".html")
+    check_output(sheet_path, ".png")
+    check_output(page_path, ".html")
     check_once([*texts, queries, *images])
     named = with_lines(texts) + (lines_of(queries) if queries else [])
     asked: list[tuple[str, Any]] = [(text, text) for text in named]
     asked += [(source.name, source.image) for image in images for source in expand([image])]
-    if not asked and tag is None:
-        raise click.UsageError('nothing to search for: give a "text", --image, --queries or --tag.')
+    asked += [(like, Like(like)) for like in likes]
+    changes = [_part(text, 1) for text in pluses] + [_part(text, -1) for text in minuses]
+    if not asked and not pluses and (minuses or tag is None):
+        raise click.UsageError(
+            'nothing to search for: give a "text", --image, --like, --plus or --tag.'
+        )
+    if changes:
+        asked = [_mixed([("", 1.0, *one)], changes) for one in asked] or [_mixed([], changes)]
     rows = [query for _, query in asked]
     if _is_run(db):
-        if under or tag or approximate or sheet_path or page_path:
+        for_an_index = (
+            under,
+            tag,
+            after,
+            before,
+            diverse,
+            likes,
+            approximate,
+            sheet_path,
+            page_path,
+        )
+        if any(for_an_index):
             raise click.UsageError(
-                "--under, --tag, --approximate, --sheet and --html are for an index, and DB is a "
-                "run."
+                "--like, --under, --tag, --after, --before, --diverse, --approximate, --sheet and "
+                "--html are for an index, and DB is a run."
             )
         clip = _model_of_run(db, bundle, device, threads, language)
         found = _in_run(db, rows, k, min_similarity, clip)
@@ -104,14 +157,19 @@ def search(
                 rows,
                 k=k,
                 under=under,
+                after=after,
+                before=before,
                 min_similarity=min_similarity,
+                diverse=diverse,
                 approximate=approximate,
                 tag=tag,
             )
         answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
     else:
         assert tag is not None, "else there was nothing to search for"
-        check_not_given("--tag alone", "under", "min_similarity", "approximate")
+        check_not_given(
+            "--tag alone", "under", "after", "before", "min_similarity", "diverse", "approximate"
+        )
         with Index.open(path) as index:
             answers = [Answer(tag, index.tagged(tag, k=k))]
     if sheet_path is not None:
@@ -121,6 +179,37 @@ def search(
         with replacing(page_path) as file:
             file.write(page(answers, anything=is_own(path)).encode())
     _print(answers, as_json, "similarity" if asked else "probability")
+
+
+# What stands before its name, its weight, its name, and what is asked.
+_Part = tuple[str, float, str, Any]
+
+
+def _part(text: str, sign: int) -> _Part:
+    """What --plus or --minus says: a picture if there is one of that name, else a text.
+
+    Raises:
+        BareclipError: It is named as a picture, and there is none.
+    """
+    found = _WEIGHTED.fullmatch(text)
+    weight, what = (float(found[1]), found[2]) if found else (1.0, text)
+    # Not Path.is_file(), which raises where a text is too long to be a name.
+    if is_address(what) or os.path.isfile(what):  # noqa: PTH113
+        asked: Any = expand([what])[0].image
+    elif is_image_name(what):
+        raise BareclipError(
+            f"there is no file {what[:60]!r}; --plus and --minus want one, or a text"
+        )
+    else:
+        asked = what
+    return ("+" if sign > 0 else "-"), sign * weight, text, asked
+
+
+def _mixed(first: list[_Part], changes: list[_Part]) -> tuple[str, Mix]:
+    """Several parts as one question, and what it is called."""
+    parts = first + changes
+    name = " ".join(f"{sign} {text}" for sign, _, text, _ in parts).strip()
+    return name.removeprefix("+ "), Mix(*((asked, weight) for _, weight, _, asked in parts))
 
 
 def _is_run(db: str) -> bool:
@@ -157,11 +246,6 @@ def _in_run(
         [IndexHit(hit.item, hit.similarity, None) for hit in hits if hit.similarity >= least]
         for hits in search_run(db, queries, clip, k=k)
     ]
-
-
-def _check_output(path: Path | None, ending: str) -> None:
-    if path is not None and (path.suffix != ending or not path.parent.is_dir()):
-        raise BareclipError(f"cannot write {path}: give a {ending} file in a folder that exists")
 
 
 def _print(answers: list[Answer], as_json: bool, measure: str) -> None:

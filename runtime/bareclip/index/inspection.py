@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Set
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..encoders import ImageEncoder
 from ..encoders.fingerprint import Fingerprint
+from ..images.dates import taken
 from ..images.inputs import image_endings, is_disguised
 from ..images.limits import MAX_FILE_BYTES
 from ..images.opening import open_bytes
@@ -31,7 +33,8 @@ class Inspected:
 
     Attributes:
         file: Which it is.
-        row: What the store is to hold; without width and height where the content is known.
+        row: What the store is to hold; without width, height and metadata where the content is
+            known.
     """
 
     file: FoundFile
@@ -104,7 +107,9 @@ def _look_into(
     pixels = opened_pixels(
         picture, encoder.recipe, made_by.reading, scaled, max_pixels=encoder.max_pixels
     )
-    return _inspected(file, "embedded", None, content, dimensions, pixels)
+    # A PNG may say it behind its pixels.
+    date = taken(picture.image)
+    return _inspected(file, "embedded", None, content, dimensions, pixels, date)
 
 
 def _inspected(
@@ -114,6 +119,7 @@ def _inspected(
     content: bytes | None = None,
     dimensions: tuple[int, int] | None = None,
     pixels: NDArray[np.uint8] | None = None,
+    date: str | None = None,
 ) -> Found:
     width, height = dimensions or (None, None)
     row = FileRow(
@@ -127,5 +133,6 @@ def _inspected(
         height=height,
         status=status,
         reason=why,
+        metadata=None if date is None else json.dumps({"taken": date}),
     )
     return Inspected(file, row), pixels

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,24 @@ from ..clip import Clip
 from ..encoders.fingerprint import Fingerprint
 from ..errors import StoreError, VectorError, short
 from ..images.folders import EXCLUDED
-from ..types import IndexHit, Tagged
+from ..types import IndexHit, Tagged, Vectors
 from .database import remove_leftovers
+from .duplicates import DuplicateGroup, Progress, describe_group, find_duplicates
 from .exchange import read_vectors, write_vectors
 from .hnsw import import_usearch
-from .query import Batch, Query, file_key, is_image, query_rows, rows_to_add, several_queries
+from .overview import MapPoint, Overview, draw, find_overview
+from .query import (
+    Batch,
+    Like,
+    Query,
+    date_text,
+    file_keys,
+    is_image,
+    likes_of,
+    query_rows,
+    rows_to_add,
+    several_queries,
+)
 from .searching import Searcher, Wanted
 from .store import Store, check_place
 from .sync import FileFailure, Report, SyncReport, check_folder, sync
@@ -27,6 +41,9 @@ from .tagging import TagReport, tag_all, tag_new
 
 # Items whose tags are read at a time.
 _PAGE = 1000
+
+# Groups of duplicates that are described at a time.
+_GROUPS = 256
 
 
 @dataclass(frozen=True)
@@ -240,7 +257,10 @@ class Index:
         *,
         k: int = 10,
         under: str | os.PathLike[str] | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
         min_similarity: float | None = None,
+        diverse: float = 0,
         approximate: bool = False,
         tag: str | None = None,
     ) -> list[IndexHit]:
@@ -248,22 +268,30 @@ class Index:
 
         Args:
             query: A string is a text; a ``Path``, bytes, a binary file, a PIL image or a
-                uint8 array is an image; an array (D,) of floats is a vector. The file that
-                a ``Path`` names is not found itself.
+                uint8 array is an image; an array (D,) of floats is a vector; a ``Like`` is an
+                item of the index; a ``Mix`` is several of these with weights. The file that a
+                ``Path`` names, and the item of a ``Like``, are not found themselves.
             k: How many at most.
             under: Only files whose path begins so, and items added under such an id.
+            after, before: Only what was taken at ``after`` or later, and before ``before``: a date,
+                or the beginning of one, as "2024-06". As the photo's Exif data have it, or else
+                its file's time; what was added has that of its metadata's "taken", or none.
             min_similarity: Only those at least so similar.
+            diverse: From 0 to below 1; above 0 the hits are spread out by maximal marginal
+                relevance, among the ``10 * k`` nearest and at least 100: each next one has the
+                largest ``(1 - diverse) * similarity - diverse * c``, c its largest cosine with
+                those before it.
             approximate: Ask an HNSW graph, which may miss some; needs ``bareclip[ann]``.
-                With ``under`` or ``tag`` the exact search is asked, which then is fast.
+                With ``under``, ``tag``, ``after`` or ``before`` the exact search is asked.
             tag: Only items that have this tag; see ``tag``.
 
         Returns:
             Best first, ties in the order in which they were indexed.
 
         Raises:
-            StoreError: No index there; no model to embed the query with, or one at another
-                precision for a picture; no such tag; or no usearch.
-            ImageError, VectorError: The query cannot be used.
+            StoreError: No index there, or no such item or tag in it; no model to embed the query
+                with, or one at another precision for a picture; or no usearch.
+            ImageError, VectorError: The query, a date or a number cannot be used.
 
         Example:
             >>> clip = bareclip.load()
@@ -276,7 +304,10 @@ class Index:
             [query],
             k=k,
             under=under,
+            after=after,
+            before=before,
             min_similarity=min_similarity,
+            diverse=diverse,
             approximate=approximate,
             tag=tag,
         )[0]
@@ -287,7 +318,10 @@ class Index:
         *,
         k: int = 10,
         under: str | os.PathLike[str] | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
         min_similarity: float | None = None,
+        diverse: float = 0,
         approximate: bool = False,
         tag: str | None = None,
     ) -> list[list[IndexHit]]:
@@ -304,17 +338,135 @@ class Index:
         asked = several_queries(queries)
         if k < 0:
             raise VectorError(f"k is {k}; it must be 0 or more")
+        if not 0 <= diverse < 1:
+            raise VectorError(f"diverse is {diverse}; it must be at least 0 and below 1")
+        dates = date_text(after, "after"), date_text(before, "before")
+        wanted = Wanted(k, under, *dates, min_similarity, diverse, approximate, tag)
         if approximate:
             import_usearch()
-        with self._lock:
-            _ = self._store  # before a tower is loaded in vain
+        with self._lock, self._store.reading():  # before a tower is loaded in vain
+            known = self._known(asked)
         if any(is_image(query) for query in asked):
             self._check_images()
-        rows = query_rows(asked, self._clip, self.made_by.width)
-        keys = [file_key(query) for query in asked]
-        wanted = Wanted(k, under, min_similarity, approximate, tag)
+        vectors = {like: vector for like, (_, vector) in known.items()}
+        rows = query_rows(asked, self._clip, self.made_by.width, vectors)
         with self._lock, self._store.reading():
-            return self._searcher.ask(rows, keys, wanted)
+            own = [self._made_of(query, known) for query in asked]
+            return self._searcher.ask(rows, own, wanted)
+
+    def _known(self, queries: Iterable[Query]) -> dict[Like, tuple[int, Vectors]]:
+        """Ids and vectors of the items that queries are made of."""
+        found = {}
+        for like in {part for query in queries for part in likes_of(query)}:
+            item = self._store.find(os.fsencode(like.item))
+            if item is None:
+                raise StoreError(
+                    f"{self.path} has no item {short(like.item)}; give a photo's path, or the id "
+                    "that a vector was added under"
+                )
+            found[like] = item
+        return found
+
+    def _made_of(self, query: Query, known: Mapping[Like, tuple[int, Vectors]]) -> set[int]:
+        """Ids of the items that a query is made of."""
+        files = (self._store.id_of_file(key) for key in file_keys(query))
+        return {known[like][0] for like in likes_of(query)} | {
+            item for item in files if item is not None
+        }
+
+    def duplicates(
+        self,
+        threshold: float = 0.95,
+        *,
+        under: str | os.PathLike[str] | None = None,
+        report: Progress = lambda done, total: None,
+    ) -> Iterator[DuplicateGroup]:
+        """Groups of photos that show nearly the same; nothing is deleted.
+
+        Best first (most pixels, then most bytes, then indexed first), each photo takes all that are
+        at least so similar to it and not yet taken: so every photo of a group is near the one to
+        keep. Exact; ``scoring/near_groups.py`` has the algorithm.
+
+        Args:
+            threshold: The least cosine, above 0 and at most 1. Copies that were resized or saved
+                again are above 0.98 mostly, cropped ones lower; how far depends on the model.
+            under: As for ``search``.
+            report: Called with how many photos have been compared with all, and how many there are.
+
+        Yields:
+            Groups, those first whose others have the most bytes. What vanishes from the index
+            meanwhile is left out.
+
+        Raises:
+            StoreError: No index there.
+            VectorError: No threshold.
+
+        Example:
+            >>> vectors = bareclip.load().embed_images(photos)
+            >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
+            ...     index.add(["cat", "dog", "cat again"], [*vectors, vectors[0]])
+            ...     [group] = index.duplicates()
+            >>> group.keep.item, [other.item for other in group.others]
+            ('cat', ['cat again'])
+        """
+        with self._lock, self._store.reading():
+            found = find_duplicates(self._store, self._searcher, threshold, under, report)
+        for start in range(0, len(found), _GROUPS):
+            with self._lock, self._store.reading():
+                some = [describe_group(self._store, *ids) for ids in found[start : start + _GROUPS]]
+            yield from (group for group in some if group is not None)
+
+    def overview(
+        self,
+        labels: Iterable[str] | None = None,
+        *,
+        clusters: int | None = None,
+        points: int = 20_000,
+        under: str | os.PathLike[str] | None = None,
+    ) -> Overview:
+        """A map: photos in the plane, similar ones near each other, and clusters with names.
+
+        The vectors' 50 first principal components are clustered by k-means and placed by t-SNE,
+        both of scikit-learn and seeded. A cluster has the name of the label t with the largest
+        ``cos(m - M, t - T)``: m is the mean of its photos' vectors, M that of all photos', T that
+        of all labels'.
+
+        Args:
+            labels: Names for clusters; None takes some 200 that ship with bareclip. Without a
+                model clusters have numbers.
+            clusters: How many; None takes the root of half the points, at most 40.
+            points: How many photos at most; of more, a seeded sample is taken.
+            under: As for ``search``.
+
+        Raises:
+            StoreError: No index there, nothing in it, labels and no model, or no scikit-learn
+                (``bareclip[map]``).
+            TextError, VectorError: Labels or numbers that cannot be used.
+
+        Example:
+            >>> clip = bareclip.load()
+            >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
+            ...     index.add(["cat", "dog"], clip.embed_images(photos))
+            ...     try:
+            ...         found = index.overview(["cat", "dog"], clusters=2)
+            ...         names = [found.clusters[point.cluster] for point in found.points]
+            ...     except bareclip.StoreError:  # without scikit-learn
+            ...         names = ["cat", "dog"]
+            >>> names
+            ['cat', 'dog']
+        """
+        with self._lock, self._store.reading():
+            ids, rows, total = find_overview(self._store, self._searcher, under, points, clusters)
+        given = None if labels is None else list(labels)
+        places, own, names = draw(rows, clusters, self._clip, given)
+        with self._lock, self._store.reading():
+            files = [self._store.file(int(item)) for item in ids]
+        found = [
+            MapPoint(os.fsdecode(file[0]), float(x), float(y), int(cluster), file[-1])
+            for file, (x, y), cluster in zip(files, places, own, strict=True)
+            if file is not None  # removed meanwhile
+        ]
+        return Overview(found, names, total)
 
     def tag(
         self, classifier: Classifier | None = None, *, threshold: float | None = None

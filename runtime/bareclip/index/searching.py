@@ -1,19 +1,24 @@
 """Answers from a store: its vectors and its graph, kept from one question to the next."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StoreError, short
+from ..scoring.diversity import spread_out
+from ..scoring.near_groups import take_rows
 from ..scoring.nearest import dot_products, nearest
 from ..scoring.vectors import Floats
 from ..types import IndexHit
 from .hnsw import Hnsw
 from .store import Store
 from .vectors_file import Matrix, load_matrix
+
+# Candidates of an answer that is spread out, per hit, and at least.
+_CANDIDATES, _FEWEST = 10, 100
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,22 @@ class Wanted:
 
     k: int
     under: str | os.PathLike[str] | None
+    after: str | None
+    before: str | None
     min_similarity: float | None
+    diverse: float
     approximate: bool
     tag: str | None = None
+
+    @property
+    def filtered(self) -> bool:
+        """Whether not all items may be found."""
+        return any(one is not None for one in (self.under, self.after, self.before, self.tag))
+
+    @property
+    def candidates(self) -> int:
+        """How many are asked for, to take the hits of."""
+        return max(_FEWEST, _CANDIDATES * self.k) if self.diverse and self.k else self.k
 
 
 class Searcher:
@@ -39,40 +57,32 @@ class Searcher:
         """Makes the file of vectors anew, after much was written."""
         self._matrix = load_matrix(self._store, tidy=True)
 
-    def ask(
-        self, rows: Floats, keys: Sequence[bytes | None], wanted: Wanted
-    ) -> list[list[IndexHit]]:
+    def ask(self, rows: Floats, own: Sequence[Set[int]], wanted: Wanted) -> list[list[IndexHit]]:
         """The hits of several queries.
 
         Args:
             rows: (Q, D) unit rows.
-            keys: Of the files that the queries are, which are not found themselves.
+            own: For each query the items that it is made of, which are not found themselves.
             wanted: The same of all.
         """
         matrix = self.current_matrix()
-        itself = [None if key is None else self._store.id_of_file(key) for key in keys]
-        # One more, where the query's own file may be found and is left out.
-        k = wanted.k + any(item is not None for item in itself)
-        whole = wanted.under is None and wanted.tag is None
+        # More, where a query's own items may be found and are left out.
+        k = wanted.candidates + max(map(len, own), default=0)
         # A graph asked for much of what it holds walks all of it, and still misses some.
-        if wanted.approximate and whole and k * 10 <= len(matrix.ids):
+        if wanted.approximate and not wanted.filtered and k * 10 <= len(matrix.ids):
             found = self._approximate(matrix, rows, k)
         else:
-            allowed = self._allowed(matrix, wanted.under)
-            if wanted.tag is not None:
-                having, _ = self._having(wanted.tag)
-                chosen = np.isin(matrix.ids, having)
-                allowed = chosen if allowed is None else allowed & chosen
+            allowed = self.allowed(matrix, wanted.under, wanted.after, wanted.before, wanted.tag)
             found = nearest(matrix.parts, rows, k, allowed)
         return [
-            self._hits(matrix.ids[places], scores, own, wanted)
-            for (places, scores), own in zip(found, itself, strict=True)
+            self._hits(matrix, places, scores, itself, wanted)
+            for (places, scores), itself in zip(found, own, strict=True)
         ]
 
     def tagged(self, label: str, k: int) -> list[IndexHit]:
         """The items that have a tag, the most probable first."""
         items, shares = self._having(label)
-        return self._hits(items[:k], shares[:k], None, Wanted(k, None, None, False))
+        return self._described(items[:k], shares[:k])
 
     def _having(self, label: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Items that have a tag, and how probable it is.
@@ -96,11 +106,29 @@ class Searcher:
             self._matrix = load_matrix(self._store, tidy=False)
         return self._matrix
 
-    def _allowed(
-        self, matrix: Matrix, under: str | os.PathLike[str] | None
+    def allowed(
+        self,
+        matrix: Matrix,
+        under: str | os.PathLike[str] | None,
+        after: str | None = None,
+        before: str | None = None,
+        tag: str | None = None,
     ) -> NDArray[np.bool_] | None:
-        if under is None:
-            return matrix.live
+        """Which rows may be found; None for all."""
+        chosen = []
+        if under is not None:
+            chosen.append(self._ids_under(under))
+        if after is not None or before is not None:
+            chosen.append(self._store.ids_dated(after, before))
+        if tag is not None:
+            chosen.append(self._having(tag)[0])
+        allowed = matrix.live
+        for ids in chosen:
+            among = np.isin(matrix.ids, ids)
+            allowed = among if allowed is None else allowed & among
+        return allowed
+
+    def _ids_under(self, under: str | os.PathLike[str]) -> NDArray[np.int64]:
         name = os.fsencode(under)
         path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
         resolved = os.path.realpath(path)
@@ -109,7 +137,7 @@ class Searcher:
         # The name of a link may be the start of other names; what it leads to is a folder.
         if name.endswith(b"/") or os.path.islink(path):  # noqa: PTH114
             resolved = os.path.join(resolved, b"")  # noqa: PTH118
-        return np.isin(matrix.ids, self._store.ids_under(path, resolved, name))
+        return self._store.ids_under(path, resolved, name)
 
     def _approximate(
         self, matrix: Matrix, rows: Floats, k: int
@@ -126,16 +154,25 @@ class Searcher:
 
     def _hits(
         self,
-        ids: Iterable[int],
+        matrix: Matrix,
+        places: NDArray[np.int64],
         scores: NDArray[np.float64],
-        own: int | None,
+        own: Set[int],
         wanted: Wanted,
     ) -> list[IndexHit]:
-        least = wanted.min_similarity
+        kept = ~np.isin(matrix.ids[places], [*own])
+        if wanted.min_similarity is not None:
+            kept &= scores >= wanted.min_similarity
+        places, scores = places[kept][: wanted.candidates], scores[kept][: wanted.candidates]
+        if wanted.diverse:
+            rows = take_rows(matrix.parts, places)
+            order = spread_out(scores, rows, wanted.k, wanted.diverse)
+            places, scores = places[order], scores[order]
+        return self._described(matrix.ids[places], scores)
+
+    def _described(self, ids: NDArray[np.int64], scores: NDArray[np.float64]) -> list[IndexHit]:
         hits: list[IndexHit] = []
         for item, score in zip(ids, scores, strict=True):
-            if item == own or (least is not None and score < least):
-                continue
             path, metadata, content = self._store.describe(int(item))
             hits.append(IndexHit(os.fsdecode(path), float(score), metadata, content))
-        return hits[: wanted.k]
+        return hits

@@ -36,6 +36,7 @@ _CHUNK = 4096
 _HEX = re.compile("[0-9a-f]{16}")
 # How far from 1 a vector's length may be that some precision of a tower made.
 _LENGTHS = 0.01
+_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class FileRow:
     height: int | None
     status: Status
     reason: str | None
+    metadata: str | None
 
 
 class Store:
@@ -275,14 +277,16 @@ class Store:
             (file.key, file.path, file.mounted, file.size, file.modified_ns, item),
         )
 
-    def with_content(self, content: bytes) -> tuple[int, int, NDArray[np.float32]] | None:
-        """Width, height and vector of a file with that content."""
+    def with_content(
+        self, content: bytes
+    ) -> tuple[int, int, str | None, NDArray[np.float32]] | None:
+        """Width, height, metadata and vector of a file with that content."""
         row = self._db.execute(
-            "SELECT width, height, vector FROM items JOIN vectors ON item = id"
+            "SELECT width, height, metadata, vector FROM items JOIN vectors ON item = id"
             " WHERE content = ? LIMIT 1",
             (content,),
         ).fetchone()
-        return None if row is None else (row[0], row[1], self._rows([row[2]])[0])
+        return None if row is None else (*row[:3], self._rows([row[3]])[0])
 
     def remove(self, items: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM items WHERE id = ?", [(item,) for item in items])
@@ -347,6 +351,37 @@ class Store:
         )
         return np.fromiter((row[0] for row in rows), np.int64)
 
+    def ids_dated(self, after: str | None, before: str | None) -> NDArray[np.int64]:
+        """Ids of what was taken, or else modified, at ``after`` or later, and before ``before``.
+
+        Args:
+            after, before: As ISO 8601 has dates, or the beginning of one; None for any.
+        """
+        # Text in that form sorts as time does, and the beginning of a date before the date.
+        rows = self._db.execute(
+            "WITH dated AS (SELECT id, coalesce("
+            " CASE WHEN json_valid(metadata) THEN"
+            "  CASE json_type(metadata, '$.taken') WHEN 'text' THEN"
+            "   json_extract(metadata, '$.taken') END END,"
+            " strftime('%Y-%m-%dT%H:%M:%S', modified_ns / 1000000000, 'unixepoch', 'localtime'))"
+            " AS date FROM items WHERE status = 'embedded')"
+            " SELECT id FROM dated WHERE date >= ? AND (? IS NULL OR date < ?)",
+            (after or "", before, before),
+        )
+        return np.fromiter((row[0] for row in rows), np.int64)
+
+    def find(self, name: bytes) -> tuple[int, NDArray[np.float32]] | None:
+        """Id and vector of what was added under a name, or of the file at a path."""
+        path = name if b"\0" in name else os.path.realpath(name)
+        for kind, key in (("added", name), ("file", name), ("file", path)):
+            row = self._db.execute(
+                "SELECT id, vector FROM items JOIN vectors ON item = id WHERE kind = ? AND key = ?",
+                (kind, key),
+            ).fetchone()
+            if row is not None:
+                return row[0], self._rows([row[1]])[0]
+        return None
+
     def id_of_file(self, key: bytes) -> int | None:
         row = self._db.execute(
             "SELECT id FROM items WHERE kind = 'file' AND key = ?", (key,)
@@ -363,6 +398,32 @@ class Store:
         path, metadata, content = row
         known = content.hex() if isinstance(content, bytes) else None
         return self._checked_name(path), self._object(metadata), known
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Pixels and bytes of the items with a vector, by id: (N, 2); 0 where it does not say."""
+        rows = self._db.execute(
+            "SELECT width, height, size FROM vectors LEFT JOIN items ON id = item ORDER BY item"
+        )
+        # Three numbers of 64 bits, whose product may have more: only their order is asked for.
+        pairs = (
+            (min(_count(width) * _count(height), _MOST), _count(size))
+            for width, height, size in rows
+        )
+        return np.fromiter(pairs, np.dtype((np.int64, 2)))
+
+    def file(
+        self, item: int
+    ) -> tuple[bytes, int | None, int | None, int | None, str | None] | None:
+        """Path or name, width, height, bytes and SHA-256 of an item; None if it is gone."""
+        row = self._db.execute(
+            "SELECT path, width, height, size, content FROM items WHERE id = ?", (item,)
+        ).fetchone()
+        if row is None:
+            return None
+        path, *numbers, content = row
+        width, height, size = (_count(number) or None for number in numbers)
+        known = content.hex() if isinstance(content, bytes) else None
+        return self._checked_name(path), width, height, size, known
 
     def items(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
         """Id, path or name, and metadata of the items with a vector, by id."""
@@ -425,6 +486,10 @@ def _are_unit(rows: Floats) -> bool:
     with np.errstate(all="ignore"):
         lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     return bool((np.abs(lengths - 1) < _LENGTHS).all())
+
+
+def _count(given: object) -> int:
+    return given if isinstance(given, int) and given > 0 else 0
 
 
 def _is_hex(given: object) -> bool:

@@ -264,8 +264,8 @@ class _Work:
             inspected, pixels = self._inspect(inspected.file, known=frozenset())
             fresh = None if pixels is None else self._encoder.embed_pixels(pixels[None])[0]
             return inspected, fresh
-        width, height, vector = source
-        row = dataclasses.replace(row, width=width, height=height)
+        width, height, metadata, vector = source
+        row = dataclasses.replace(row, width=width, height=height, metadata=metadata)
         return dataclasses.replace(inspected, row=row), vector
 
     def _write_one(self, inspected: Inspected, vector: Vectors | None) -> None:

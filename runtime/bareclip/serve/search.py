@@ -59,7 +59,7 @@ class Photos:
                 "similarity": hit.similarity,
                 "metadata": hit.metadata,
                 "thumbnail": f"/v1/thumbnails/{self._seal.close(os.fsencode(hit.item))}"
-                if hit.metadata is None and Path(hit.item).is_absolute()
+                if hit.sha256 is not None and Path(hit.item).is_absolute()
                 else None,
             }
             for hit in self._index.search(vector, k=k, min_similarity=least)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..files import file_sha256, printable
 from ..images.pixels import thumbnail
+from ..index import Duplicate, DuplicateGroup
 from ..types import IndexHit
 from .sheet import Cell, Section, contact_sheet
 
@@ -32,6 +33,7 @@ _PAGE = """<!doctype html>
 body {{ margin: 0 auto; max-width: 88rem; padding: 1.5rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.4 system-ui, sans-serif; }}
 h1 {{ font-size: 1.25rem; font-weight: 600; margin: 1.5rem 0 1rem; overflow-wrap: anywhere; }}
+h2 {{ font-size: 1rem; font-weight: 600; margin: 1.5rem 0 .5rem; }}
 ol {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1rem;
   list-style: none; margin: 0; padding: 0; }}
 li {{ background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
@@ -44,6 +46,8 @@ p {{ margin: 0; padding: .5rem .75rem; display: flex; gap: .5rem; align-items: b
 .rank {{ font-weight: 600; }}
 .similarity {{ color: var(--faint); margin-left: auto; font-variant-numeric: tabular-nums; }}
 .name {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+.keep {{ outline: 3px solid #2e7d32; outline-offset: -1px; }}
+.facts {{ color: var(--faint); font-size: .875rem; padding-top: 0; }}
 .empty {{ color: var(--faint); padding: 0; }}
 </style>
 </head>
@@ -74,7 +78,8 @@ def sheet(answers: Sequence[Answer], *, anything: bool = True) -> Image.Image:
     for answer in answers:
         cells = [
             Cell(
-                _thumbnail(hit, anything) or Image.new("RGB", (1, 1), (226, 226, 222)),
+                thumbnail_of(hit.item, hit.sha256, anything)
+                or Image.new("RGB", (1, 1), (226, 226, 222)),
                 (f"{rank}. {printable(Path(hit.item).name)}", f"{hit.similarity:.3f}"),
             )
             for rank, hit in enumerate(answer.hits, start=1)
@@ -91,6 +96,42 @@ def page(answers: Sequence[Answer], *, anything: bool = True) -> str:
     return _PAGE.format(title=html.escape(title), body=body)
 
 
+def duplicates_page(
+    groups: Sequence[DuplicateGroup], heading: str, *, anything: bool = True
+) -> str:
+    """An HTML page of groups, the photo to keep first in each; ``anything`` as for ``sheet``."""
+    body = [f"<h1>{html.escape(printable(heading))}</h1>"]
+    for number, group in enumerate(groups, start=1):
+        few = f"{len(group.others) + 1} photos; without the others {megabytes(group.saves)} less"
+        body += [f"<h2>{number}. {few}</h2>", "<ol>"]
+        body.append(_duplicate_card(group.keep, "keep", anything))
+        body += [_duplicate_card(o, f"{o.similarity:.3f}", anything) for o in group.others]
+        body.append("</ol>")
+    return _PAGE.format(title=html.escape(printable(heading)), body="\n".join(body))
+
+
+def dimensions(photo: Duplicate) -> str:
+    """Width and height; a dash where they are not known."""
+    return f"{photo.width}x{photo.height}" if photo.width and photo.height else "-"
+
+
+def megabytes(size: int | None) -> str:
+    """Bytes as they are shown; a dash where they are not known."""
+    return "-" if size is None else f"{size / 1e6:.2f} MB"
+
+
+def _duplicate_card(photo: Duplicate, note: str, anything: bool) -> str:
+    name = html.escape(printable(Path(photo.item).name))
+    full = html.escape(printable(photo.item))
+    kept = ' class="keep"' if note == "keep" else ""
+    return (
+        f"<li{kept}>{_picture(photo.item, photo.sha256, anything)}"
+        f'<p><span class="name" title="{full}">{name}</span>'
+        f'<span class="similarity">{note}</span></p>'
+        f'<p class="facts">{dimensions(photo)}, {megabytes(photo.size)}</p></li>'
+    )
+
+
 def _section(answer: Answer, anything: bool) -> Iterator[str]:
     yield f"<h1>{html.escape(printable(answer.query))}</h1>"
     if not answer.hits:
@@ -104,18 +145,25 @@ def _section(answer: Answer, anything: bool) -> Iterator[str]:
 def _card(rank: int, hit: IndexHit, anything: bool) -> str:
     path = Path(hit.item)
     name, full = html.escape(printable(path.name)), html.escape(printable(hit.item))
-    small = _thumbnail(hit, anything)
-    if small is None:
-        picture = '<div class="none">no picture</div>'
-    else:
-        picture = f'<img src="{_data_uri(small)}" alt="{name}">'
-    if path.is_absolute():
-        picture = f'<a href="{html.escape(path.as_uri())}">{picture}</a>'
     return (
-        f'<li>{picture}<p><span class="rank">{rank}</span>'
+        f'<li>{_picture(hit.item, hit.sha256, anything)}<p><span class="rank">{rank}</span>'
         f'<span class="name" title="{full}">{name}</span>'
         f'<span class="similarity">{hit.similarity:.3f}</span></p></li>'
     )
+
+
+def _picture(item: str, sha256: str | None, anything: bool) -> str:
+    """A small picture that links to its file."""
+    path = Path(item)
+    small = thumbnail_of(item, sha256, anything)
+    if small is None:
+        picture = '<div class="none">no picture</div>'
+    else:
+        alt = html.escape(printable(path.name))
+        picture = f'<img src="{_data_uri(small)}" alt="{alt}">'
+    if path.is_absolute():
+        picture = f'<a href="{html.escape(path.as_uri())}">{picture}</a>'
+    return picture
 
 
 def _data_uri(image: Image.Image) -> str:
@@ -124,12 +172,14 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _thumbnail(hit: IndexHit, anything: bool) -> Image.Image | None:
+def thumbnail_of(
+    item: str, sha256: str | None, anything: bool, side: int = _THUMBNAIL
+) -> Image.Image | None:
     """The picture as a viewer shows it; None for what is not, or no longer, a picture's path."""
     try:
-        path = Path(hit.item)
-        if not anything and (hit.sha256 is None or file_sha256(path) != hit.sha256):
+        path = Path(item)
+        if not anything and (sha256 is None or file_sha256(path) != sha256):
             return None
-        return thumbnail(path, _THUMBNAIL)
+        return thumbnail(path, side)
     except Exception:  # what decoders raise; a picture may have changed since it was indexed
         return None
