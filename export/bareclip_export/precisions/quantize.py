@@ -139,7 +139,7 @@ def _write(
             continue
         static: Sequence[str] = ()
         if observed:
-            static = [*choose_static(source, inputs[tower][:_TRIED], observed, scratch)]
+            static = choose_static(source, inputs[tower][:_TRIED], observed, scratch)
         write_int8(source, target, image, observed, static)
         recipes[tower] = (
             f"static for {len(static)} products, weights alone for {len(observed) - len(static)}"

@@ -35,12 +35,13 @@ def choose_static(
     observed: dict[str, Observation],
     scratch: Path,
     smoothed: bool = True,
-) -> dict[str, float]:
+) -> list[str]:
     """Names the products to make static; the others had better be weight-only.
 
-    Products that see one pooled token are left out, since there is no time to gain. Of the
-    others those that lose most for the work they save are left out first, until the sum of
-    what the rest lose is within ``ALLOWANCE``.
+    Products that see one pooled token are left out, since there is no time to gain. Where all
+    others together lose no more than ``ALLOWANCE``, they are it, which two runs of the tower show.
+    Else each is tried alone, and those that lose most for the work they save are left out first,
+    until the sum of what the rest lose is within it.
 
     Args:
         graph: A float32 ``.onnx`` file.
@@ -50,23 +51,8 @@ def choose_static(
         smoothed: As ``write_int8`` will be told.
 
     Returns:
-        weight's name -> the mean cosine it loses, alone, for the chosen products.
+        Names of their weights.
     """
-    lost = _losses(graph, batches, observed, scratch, smoothed)
-    sizes = {p.name: p.shape[0] * p.shape[1] for p in find_products(load_plain(graph))}
-    chosen = sorted(lost, key=lambda name: lost[name] / sizes[name])
-    while chosen and sum(lost[name] for name in chosen) > ALLOWANCE:
-        chosen.pop()
-    return {name: lost[name] for name in chosen}
-
-
-def _losses(
-    graph: Path,
-    batches: Sequence[NDArray[Any]],
-    observed: dict[str, Observation],
-    scratch: Path,
-    smoothed: bool,
-) -> dict[str, float]:
     model = load_plain(graph)
     products = find_products(model)
     if smoothed:
@@ -85,16 +71,24 @@ def _losses(
     session = make_session(path, Device("cpu", required=True), Threads())
     [given, _] = session.get_inputs()
 
-    def embed(on: int | None) -> NDArray[np.float32]:
-        state = np.arange(len(tried)) == (-1 if on is None else on)
-        feeds = [{given.name: batch, _SWITCHES: state} for batch in batches]
+    def embed(on: NDArray[np.bool_]) -> NDArray[np.float32]:
+        feeds = [{given.name: batch, _SWITCHES: on} for batch in batches]
         return np.concatenate([session.run(None, feed)[0] for feed in feeds])
 
-    wanted = embed(None)
-    return {
-        product.name: float(1 - (embed(place) * wanted).sum(axis=1).mean())
-        for place, product in enumerate(tried)
-    }
+    each = np.eye(len(tried), dtype=np.bool_)
+    wanted = embed(np.zeros(len(tried), np.bool_))
+
+    def loss(on: NDArray[np.bool_]) -> float:
+        return float(1 - (embed(on) * wanted).sum(axis=1).mean())
+
+    if loss(np.ones(len(tried), np.bool_)) <= ALLOWANCE:
+        return [product.name for product in tried]
+    lost = {product.name: loss(on) for product, on in zip(tried, each, strict=True)}
+    sizes = {product.name: product.shape[0] * product.shape[1] for product in tried}
+    chosen = sorted(lost, key=lambda name: lost[name] / sizes[name])
+    while chosen and sum(lost[name] for name in chosen) > ALLOWANCE:
+        chosen.pop()
+    return chosen
 
 
 def _add_switch(
