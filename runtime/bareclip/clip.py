@@ -94,7 +94,7 @@ def load(
             but on OpenVINO and a processor that has it.
         TextError: The model knows no such language.
 
-    Example:
+    Examples:
         >>> with bareclip.load() as clip:
         ...     clip.embed_texts(["a cat", "a dog"]).shape
         (2, 128)
@@ -126,7 +126,7 @@ class Clip:
         bundle: The bundle's manifest.
         threads: For one operator, and for decoding.
 
-    Example:
+    Examples:
         >>> clip = bareclip.load()
         >>> clip.classify(photos, ["cat", "dog"], top=1)[0][0].label
         'cat'
@@ -166,7 +166,7 @@ class Clip:
     def preload(self) -> None:
         """Loads all its towers now, at once; raises what ``load`` raises.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> clip.preload()  # before a service says that it is ready
         """
@@ -245,7 +245,7 @@ class Clip:
             ImageError: An image cannot be read; the message names it.
             BundleError: The bundle has no vision tower.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> clip.embed_images(photos).shape
             (2, 128)
@@ -269,7 +269,7 @@ class Clip:
             TextError: Something is not a string, or too long with ``truncate=False``.
             BundleError: The bundle has no text tower.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> clip.embed_texts(["a cat", "a dog"]).shape
             (2, 128)
@@ -289,7 +289,7 @@ class Clip:
         Raises:
             VectorError: Not rows, of different widths, or not finite.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> images, texts = clip.embed_images(photos), clip.embed_texts(["a cat", "a dog"])
             >>> clip.similarity(images, texts).argmax(axis=1)
@@ -312,7 +312,7 @@ class Clip:
         Raises:
             VectorError: Not rows of this model's width, not finite, or zero.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> texts = clip.embed_texts(["a photo of a cat", "a photo of a dog"])
             >>> clip.probabilities(clip.embed_images(photos), texts).shape
@@ -342,7 +342,7 @@ class Clip:
         Raises:
             TextError: Labels, templates or ensemble that cannot be used.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> classifier = clip.classifier(["cat", "dog"], templates="five")
             >>> [best[0].label for best in classifier.classify(photos, top=1)]
@@ -397,7 +397,7 @@ class Clip:
         Raises:
             ImageError, TextError: As for ``embed_images`` and ``classifier``.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> clip.classify(photos[0], ["cat", "dog"])[0][0].label
             'cat'
@@ -432,7 +432,7 @@ class Clip:
             ClassifierError: One class, a class with fewer than two examples, or no SciPy.
             ImageError, TextError, VectorError: As for ``embed_images`` and ``classifier``.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> vectors = clip.embed_images(photos)
             >>> pets = clip.teach({"cat": vectors[[0, 0, 0]], "dog": vectors[[1, 1, 1]]})
@@ -478,7 +478,7 @@ class Clip:
         Raises:
             VectorError: Not a vector of this model for each item, or ``k`` is negative.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> vectors = clip.embed_images(photos)
             >>> clip.search(vectors, ["cat.png", "dog.png"], text="a dog", k=1)[0].item
@@ -509,7 +509,7 @@ def load_classifier(path: str | os.PathLike[str], clip: Clip | None = None) -> C
     Raises:
         ClassifierError: The file cannot be read, is damaged, or is of another model.
 
-    Example:
+    Examples:
         >>> bareclip.load().classifier(["cat", "dog"]).save(folder / "pets.npz")
         >>> seeing = bareclip.load(towers=["vision"])
         >>> pets = bareclip.load_classifier(folder / "pets.npz", seeing)

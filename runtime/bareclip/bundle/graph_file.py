@@ -79,7 +79,7 @@ def external_locations(graph: Path) -> set[str]:
     Raises:
         BundleError: It cannot be read, or is no ONNX file.
 
-    Example:
+    Examples:
         >>> from bareclip.bundle import DEMO
         >>> external_locations(DEMO / "fp32" / "text.onnx")
         {'text.onnx.data'}

@@ -41,7 +41,7 @@ LOG_IN = "set HF_TOKEN to a token of yours, or log in with: hf auth login"
 def is_name(name: str) -> bool:
     """Whether it looks like ``owner/name`` or ``owner/name@revision``.
 
-    Example:
+    Examples:
         >>> [is_name(n) for n in ("someone/clip-b32", "someone/clip@v1", "./a/b", "a/b/c", "C:/b")]
         [True, True, False, False, False]
     """

@@ -29,7 +29,7 @@ def pair(images: Bundle, texts: Bundle, output: Path, overwrite: bool = False) -
         BundleError: A tower is missing, their vectors differ in width, they have no precision in
             common, a file is damaged, or ``output`` is taken.
 
-    Example:
+    Examples:
         >>> demo = Bundle.read(DEMO)
         >>> pair(demo, demo, Path(folder) / "paired").towers
         ('vision', 'text')

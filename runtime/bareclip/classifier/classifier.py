@@ -32,7 +32,7 @@ class Classifier:
         made_by: The model; None where its bundle embeds no pictures.
         taught: What became of teaching it; None where texts alone made it.
 
-    Example:
+    Examples:
         >>> clip = bareclip.load()
         >>> clip.classifier(["cat", "dog"]).labels
         ('cat', 'dog')
@@ -63,7 +63,7 @@ class Classifier:
         Raises:
             VectorError: Not rows of this model's width, not finite, or zero.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> classifier = clip.classifier(["cat", "dog"])
             >>> classifier.probabilities(clip.embed_images(photos)).argmax(axis=1)
@@ -96,7 +96,7 @@ class Classifier:
             BundleError: The model embeds no pictures.
             ClassifierError: It cannot be written there.
 
-        Example:
+        Examples:
             >>> bareclip.load().classifier(["cat", "dog"]).save(folder / "pets.npz")
             >>> bareclip.load_classifier(folder / "pets.npz").labels
             ('cat', 'dog')
@@ -114,7 +114,7 @@ class Classifier:
     def to_bytes(self) -> bytes:
         """What ``save`` writes, for who keeps it elsewhere; raises the same.
 
-        Example:
+        Examples:
             >>> len(bareclip.load().classifier(["cat", "dog"]).to_bytes()) > 1000
             True
         """
@@ -137,7 +137,7 @@ class Classifier:
         Raises:
             ClassifierError: They are of one.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> clip.classifier(["cat", "dog"]).check_model(clip.fingerprint)
         """

@@ -39,7 +39,7 @@ class ImageEncoder(Encoder):
         BundleError: The bundle has no vision tower, or not at that precision.
         DeviceError: The device cannot be had, or does not run that precision.
 
-    Example:
+    Examples:
         >>> clip = bareclip.load()
         >>> for vector in clip.images.stream(photos):
         ...     print(vector.shape)
@@ -106,7 +106,7 @@ class ImageEncoder(Encoder):
         Raises:
             ImageError: An image cannot be read; the message names it.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> clip.images.embed(photos, dtype="float16").shape
             (2, 128)
@@ -142,7 +142,7 @@ class ImageEncoder(Encoder):
         Raises:
             ImageError: ``images`` is one image.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> [vector, failure] = clip.images.stream([photos[0], b"no picture"])
             >>> vector.shape, failure.name
@@ -172,7 +172,7 @@ class ImageEncoder(Encoder):
         Raises:
             ImageError: ``images`` is one image.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> [shown.shape for shown in clip.images.pixels(photos)]
             [(64, 64, 3), (64, 64, 3)]
@@ -199,7 +199,7 @@ class ImageEncoder(Encoder):
         Raises:
             ImageError: The pixels are of another shape or type.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> size = clip.images.recipe.size
             >>> clip.images.embed_pixels(np.zeros((3, size, size, 3), np.uint8)).shape
@@ -236,7 +236,7 @@ class ImageEncoder(Encoder):
         Yields:
             For each item, in order, what is handed on and its (D,) vector, or None.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> size = clip.images.recipe.size
             >>> def grey(value):

@@ -33,7 +33,7 @@ class TextEncoder(Encoder):
         DeviceError: The device cannot be had, or does not run that precision.
         TextError: Its texts are not said to be in that language.
 
-    Example:
+    Examples:
         >>> clip = bareclip.load()
         >>> clip.texts.embed(["a cat", "a dog"]).shape
         (2, 128)
@@ -115,7 +115,7 @@ class TextEncoder(Encoder):
         Raises:
             TextError: Something is not a string, or too long with ``truncate=False``.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> found = clip.texts.embed(["a cat", None], on_error="skip")
             >>> found.kept, found.failures[0].reason
@@ -151,7 +151,7 @@ class TextEncoder(Encoder):
         Raises:
             TextError: ``texts`` is one string.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> lines = (f"a photo of {number} dogs" for number in range(1000))
             >>> sum(1 for vector in clip.texts.stream(lines))
@@ -184,7 +184,7 @@ class TextEncoder(Encoder):
         Returns:
             (N, D) float32, unit rows.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> [(places, ids)] = clip.texts.batches(["a cat"])
             >>> clip.texts.embed_tokens(ids).shape
@@ -203,7 +203,7 @@ class TextEncoder(Encoder):
         Raises:
             TextError: A text cannot be used.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> batches = clip.texts.batches(["a cat", "a", "a dog"])
             >>> sorted(place for places, ids in batches for place in places)

@@ -77,7 +77,7 @@ class Index:
         path: Of the SQLite file.
         made_by: The model and recipe of its vectors.
 
-    Example:
+    Examples:
         >>> vectors = bareclip.load().embed_images(photos)
         >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
         ...     index.add(["cat", "dog"], vectors)
@@ -121,7 +121,7 @@ class Index:
                 no model was given.
             BundleError: The model has no vision tower.
 
-        Example:
+        Examples:
             >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
             ...     index.sync(photos[0].parent).added >= 2
             True
@@ -194,7 +194,7 @@ class Index:
                 written, or no room is left. What was done is kept.
             BundleError: The model was loaded without its vision tower.
 
-        Example:
+        Examples:
             >>> with bareclip.Index.open(folder / "album.db", bareclip.load()) as index:
             ...     index.sync(photos[0].parent).added
             ...     index.search("a cat", k=1)[0].item == str(photos[0])
@@ -242,7 +242,7 @@ class Index:
             VectorError: Vectors, ids or metadata that do not fit.
             StoreError: Another process is writing, nothing can be written, or no room is left.
 
-        Example:
+        Examples:
             >>> vectors = bareclip.load().embed_images(photos)
             >>> with bareclip.Index.open(folder / "named.db", bareclip.load()) as index:
             ...     index.add(["cat", "dog"], vectors, [{"by": "me"}, None])
@@ -293,7 +293,7 @@ class Index:
                 with, or one at another precision for a picture; or no usearch.
             ImageError, VectorError: The query, a date or a number cannot be used.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
             ...     index.add(["cat", "dog"], clip.embed_images(photos))
@@ -327,7 +327,7 @@ class Index:
     ) -> list[list[IndexHit]]:
         """As ``search``, for several queries, in any iterable, in one pass over the vectors.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
             ...     index.add(["cat", "dog"], clip.embed_images(photos))
@@ -401,7 +401,7 @@ class Index:
             StoreError: No index there.
             VectorError: No threshold.
 
-        Example:
+        Examples:
             >>> vectors = bareclip.load().embed_images(photos)
             >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
             ...     index.add(["cat", "dog", "cat again"], [*vectors, vectors[0]])
@@ -443,7 +443,7 @@ class Index:
                 (``bareclip[map]``).
             TextError, VectorError: Labels or numbers that cannot be used.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
             ...     index.add(["cat", "dog"], clip.embed_images(photos))
@@ -486,7 +486,7 @@ class Index:
                 nothing can be written.
             ClassifierError: It is of another model.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
             ...     index.add(["cat", "dog"], clip.embed_images(photos))
@@ -506,7 +506,7 @@ class Index:
 
         None where the index was not tagged.
 
-        Example:
+        Examples:
             >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
             ...     index.add([], np.empty((0, 128)))
             ...     list(index.tags())
@@ -531,7 +531,7 @@ class Index:
         Raises:
             StoreError: No index there, or no such tag.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
             ...     index.add(["cat", "dog"], clip.embed_images(photos))
@@ -570,7 +570,7 @@ class Index:
         Raises:
             StoreError: Another ending, no pyarrow, or a file that cannot be written.
 
-        Example:
+        Examples:
             >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
             ...     index.add(["cat", "dog"], bareclip.load().embed_images(photos))
             ...     index.export_to(folder / "vectors.npy")
@@ -589,7 +589,7 @@ class Index:
             StoreError: It cannot be read, or says it is of another model.
             VectorError: Its vectors or ids do not fit.
 
-        Example:
+        Examples:
             >>> clip = bareclip.load()
             >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
             ...     index.add(["cat", "dog"], clip.embed_images(photos))

@@ -46,7 +46,7 @@ class Mix:
     Raises:
         VectorError: No parts, or a weight that is no finite number.
 
-    Example:
+    Examples:
         >>> clip = bareclip.load()
         >>> with bareclip.Index.open(folder / "photos.db", clip) as index:
         ...     index.add(["cat", "dog"], clip.embed_images(photos))

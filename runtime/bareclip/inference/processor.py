@@ -23,7 +23,7 @@ BF16_PRODUCTS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
 def instructions() -> tuple[str, ...] | None:
     """Those that this processor has, by Linux's names; None where the system does not say.
 
-    Example:
+    Examples:
         >>> found = instructions()
         >>> found is None or isinstance(found, tuple)
         True

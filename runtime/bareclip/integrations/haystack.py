@@ -44,7 +44,7 @@ class BareclipTextEmbedder(_Embedder):
     Args:
         bundle, precision, device: As for ``bareclip.load``.
 
-    Example:
+    Examples:
         >>> len(BareclipTextEmbedder().run(text="a cat")["embedding"])
         128
     """
@@ -62,7 +62,7 @@ class BareclipDocumentEmbedder(_Embedder):
     Args:
         bundle, precision, device: As for ``bareclip.load``.
 
-    Example:
+    Examples:
         >>> found = BareclipDocumentEmbedder().run(documents=[Document(content="a cat")])
         >>> len(found["documents"][0].embedding)
         128
@@ -93,7 +93,7 @@ class BareclipImageEmbedder(_Embedder):
     Args:
         bundle, precision, device: As for ``bareclip.load``.
 
-    Example:
+    Examples:
         >>> document = Document(meta={"file_path": str(photos[0])})
         >>> found = BareclipImageEmbedder().run(documents=[document])
         >>> len(found["documents"][0].embedding)

@@ -26,7 +26,7 @@ class BareclipFunction(EmbeddingFunction):
         bundle, precision, device: As for ``bareclip.load``.
         kind: What the source column holds: ``"image"``, paths or bytes of files, or ``"text"``.
 
-    Example:
+    Examples:
         >>> clip = get_registry().get("bareclip").create()
         >>> class Photo(LanceModel):
         ...     path: str = clip.SourceField()

@@ -11,7 +11,7 @@ class BareclipEmbeddings(Embeddings):
     Args:
         clip: What embeds; one with ``towers=("text",)`` embeds texts alone.
 
-    Example:
+    Examples:
         >>> store = InMemoryVectorStore(BareclipEmbeddings(bareclip.load()))
         >>> ids = store.add_texts(["a cat", "a house"])
         >>> store.similarity_search("a kitten", k=1)[0].page_content

@@ -17,7 +17,7 @@ class BareclipEmbedding(MultiModalEmbedding):
         clip: What embeds.
         embed_batch_size: How many LlamaIndex hands over at once.
 
-    Example:
+    Examples:
         >>> embedding = BareclipEmbedding(bareclip.load())
         >>> index = VectorStoreIndex([TextNode(text="a cat")], embed_model=embedding)
         >>> index.as_retriever().retrieve("a kitten")[0].text

@@ -15,7 +15,7 @@ from ..clip import Clip, load
 class BareclipModel(llm.EmbeddingModel):
     """Texts, and pictures as the bytes of their files, as vectors of one space.
 
-    Example:
+    Examples:
         >>> len(llm.get_embedding_model("bareclip").embed("a cat"))
         128
     """

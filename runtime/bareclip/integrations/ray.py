@@ -39,7 +39,7 @@ class Embedder:
         scaled: Decode large JPEGs at 1/2, 1/4 or 1/8, as ``bareclip shards`` does unless told
             ``--exact``.
 
-    Example:
+    Examples:
         >>> embedder = bareclip.integrations.ray.Embedder(bareclip.load())
         >>> table = pa.table({"path": ["a.png"], "bytes": [Path(photos[0]).read_bytes()]})
         >>> embedder(table).column_names

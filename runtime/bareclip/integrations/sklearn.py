@@ -51,7 +51,7 @@ class ImageVectors(_Vectors):
     Args:
         bundle, precision, device: As for ``bareclip.load``.
 
-    Example:
+    Examples:
         >>> taught = make_pipeline(ImageVectors(), LogisticRegression())
         >>> taught.fit(photos, ["cat", "dog"]).predict(photos).tolist()
         ['cat', 'dog']
@@ -68,7 +68,7 @@ class TextVectors(_Vectors):
     Args:
         bundle, precision, device: As for ``bareclip.load``.
 
-    Example:
+    Examples:
         >>> TextVectors().fit_transform(["a cat", "a dog"]).shape
         (2, 128)
     """

@@ -41,7 +41,7 @@ def embedder(
     Raises:
         BareclipError: When it runs, there is no such column.
 
-    Example:
+    Examples:
         >>> embed = bareclip.integrations.spark.embedder(bareclip.load())
         >>> frame = pd.DataFrame({"path": ["a.png"], "content": [Path(photos[0]).read_bytes()]})
         >>> [list(found.columns) for found in embed(iter([frame]))]

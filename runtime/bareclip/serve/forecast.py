@@ -14,7 +14,7 @@ class Forecast:
 
     May be used by many threads at once.
 
-    Example:
+    Examples:
         >>> forecast = Forecast()
         >>> for cost in (1, 8, 4):
         ...     forecast.learn(cost, 0.010 + 0.005 * cost)

@@ -96,7 +96,7 @@ class Seal:
     A service need not remember what it has found, and any of its workers reads another's ids. The
     construction is a synthetic initialisation vector (RFC 5297) with HMAC-SHA-256 as its cipher.
 
-    Example:
+    Examples:
         >>> seal = Seal(b"secret")
         >>> seal.open(seal.close(b"/photos/cat.jpg"))
         b'/photos/cat.jpg'

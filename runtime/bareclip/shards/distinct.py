@@ -29,7 +29,7 @@ def twice(keys: Callable[[], Iterable[str]], most: int = 20) -> list[str]:
     Returns:
         In the order of their second occurrence.
 
-    Example:
+    Examples:
         >>> twice(lambda: ["a", "b", "a"])
         ['a']
     """

@@ -41,7 +41,7 @@ Event: TypeAlias = Finished | Refused
 def unfinished(plan: Plan) -> list[int]:
     """Numbers of the shards without a part; costs one listing, however many there are.
 
-    Example:
+    Examples:
         >>> plan = shards.plan("photos", "OUT", rows=5)
         >>> shards.unfinished(plan)
         [0, 1, 2]
@@ -70,7 +70,7 @@ def slice_of(plan: Plan, task: str) -> range:
     Raises:
         ShardError: It is no such text.
 
-    Example:
+    Examples:
         >>> plan = shards.plan("photos", "OUT", rows=2)
         >>> list(shards.slice_of(plan, "1/4"))
         [1, 5]
@@ -105,7 +105,7 @@ def run(
         ShardError: Another model than the run's, or its folder cannot be written.
         BareclipError: The model cannot be loaded.
 
-    Example:
+    Examples:
         >>> plan = shards.plan("photos", "OUT", rows=5)
         >>> [event.footer.embedded for event in shards.run(plan, bareclip.load())]
         [5, 5, 2]

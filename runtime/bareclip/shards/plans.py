@@ -118,7 +118,7 @@ class Plan:
         out: The run's folder.
         info: What ``run.json`` says.
 
-    Example:
+    Examples:
         >>> plan = shards.plan(["photos"], "OUT")
         >>> len(plan), shards.Plan.read("OUT") == plan
         (1, True)
@@ -267,7 +267,7 @@ def plan(
         ShardError: ``out`` has a run already; a source cannot be read, is of no known kind, or
             occurs twice; a key occurs twice.
 
-    Example:
+    Examples:
         >>> shards.plan("photos", "OUT", rows=5).info.shards
         3
     """

@@ -60,7 +60,7 @@ def status(out: str | os.PathLike[str] | Plan) -> Status:
     Raises:
         ShardError: There is no run.
 
-    Example:
+    Examples:
         >>> plan = shards.plan("photos", "OUT", rows=5)
         >>> shards.status("OUT").done, shards.status("OUT").shards
         (0, 3)

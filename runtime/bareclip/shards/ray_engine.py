@@ -83,7 +83,7 @@ def run(
         BareclipError: The model cannot be loaded, the cluster cannot be reached or has no room for
             a worker, or workers die without end.
 
-    Example:
+    Examples:
         >>> load = functools.partial(bareclip.load, "clip-b32", threads=4)
         >>> for event in ray_engine.run(plan, load, address="auto", cpus=4, gpus=1):
         ...     print(event.shard)

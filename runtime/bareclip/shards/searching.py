@@ -48,7 +48,7 @@ def search(
         ShardError: No run there, nothing done yet, another model, or a part is damaged.
         ImageError, VectorError: A query cannot be used.
 
-    Example:
+    Examples:
         >>> clip, plan = bareclip.load(), shards.plan("photos", "OUT")
         >>> _ = list(shards.run(plan, clip))
         >>> [[best]] = shards.search("OUT", ["a cat"], clip, k=1)

@@ -68,7 +68,7 @@ def read_tar(place: Place, size: int, damaged: Callable[[Damage], None]) -> Iter
 def split_name(name: str) -> tuple[str, str]:
     """A member's key and the rest of its name; no key for what WebDataset leaves out.
 
-    Example:
+    Examples:
         >>> split_name("train/0001.left.JPG"), split_name("train/.hidden")
         (('train/0001', 'left.jpg'), ('', ''))
     """

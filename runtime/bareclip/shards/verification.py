@@ -83,7 +83,7 @@ def verify(out: str | os.PathLike[str] | Plan) -> Report:
     Raises:
         ShardError: There is no run, or its plan is damaged.
 
-    Example:
+    Examples:
         >>> plan = shards.plan("photos", "OUT")
         >>> [problem.what for problem in shards.verify(plan).problems]
         ['it has no part']

@@ -52,7 +52,7 @@ def run_shard(plan: Plan, index: int, clip: Clip, *, report: Report | None = Non
         ShardError: Another model, a source that is gone or has changed since it was planned, or
             a folder that cannot be written. Nothing is committed then.
 
-    Example:
+    Examples:
         >>> plan = shards.plan("photos", "OUT", rows=5)
         >>> footer = shards.run_shard(plan, 2, bareclip.load())
         >>> footer.rows, footer.embedded, footer.failed

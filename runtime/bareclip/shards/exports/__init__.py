@@ -78,7 +78,7 @@ def export(
         ShardError: The run is not finished or a part is damaged; the destination is there
             already or cannot be written; a package is missing.
 
-    Example:
+    Examples:
         >>> plan = shards.plan("photos", "OUT")
         >>> _ = list(shards.run(plan, bareclip.load()))
         >>> shards.export("OUT", "qdrant", "upload").rows

@@ -36,7 +36,7 @@ def write(rows: Embedded, folder: Path) -> None:
 def array_name(model: str) -> str:
     """What DataComp calls the pictures' vectors of a model; ``img`` of one that it has not.
 
-    Example:
+    Examples:
         >>> [array_name(name) for name in ("ViT-L-14", "openai/clip-vit-base-patch32", "tiny")]
         ['l14_img', 'b32_img', 'img']
     """
