@@ -93,6 +93,27 @@ def finished(builder: GraphBuilder) -> ir.Model:
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="bareclip")
 
 
+def open_graph(path: Path) -> ir.Model:
+    """Reads a graph whose files were looked at; its weights may lie behind links of either kind.
+
+    onnx_ir refuses weights in a file with a second name, as those fetched from the Hub have. By a
+    whole path it takes them.
+    """
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        if isinstance(tensor := value.const_value, ir.ExternalTensor):
+            value.const_value = ir.ExternalTensor(
+                str((path.parent / tensor.location).resolve()),
+                tensor.offset,
+                tensor.length,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=str(tensor.name),
+                base_dir="",
+            )
+    return model
+
+
 def save(model: ir.Model, path: Path) -> None:
     """Writes a model, its weights beside it in ``path``.data."""
     if any(node.op_type == "NonZero" for node in model.graph):

@@ -18,7 +18,7 @@ from bareclip.inference.session import make_session
 from bareclip.inference.threads import Threads
 
 from .errors import CheckpointError
-from .graph import OUTPUT, ids_input, pixels_input, save
+from .graph import OUTPUT, ids_input, open_graph, pixels_input, save
 from .precisions.products import Surgeon
 from .route import OLDEST
 
@@ -142,7 +142,7 @@ def _load(path: Path) -> ir.Model:
     """
     try:
         _check_weights(path)
-        model = ir.load(path)
+        return open_graph(path)
     except CheckpointError:
         raise
     except Exception as error:  # protobuf's and onnx_ir's errors share no base
@@ -151,19 +151,6 @@ def _load(path: Path) -> ir.Model:
             f"{path} cannot be read as an ONNX graph: {reason}; download it again (a clone of a "
             "repository holds pointers in the place of large files without git lfs pull)"
         ) from error
-    for value in model.graph.initializers.values():
-        if isinstance(tensor := value.const_value, ir.ExternalTensor):
-            real = (path.parent / tensor.location).resolve()
-            value.const_value = ir.ExternalTensor(
-                real.name,
-                tensor.offset,
-                tensor.length,
-                tensor.dtype,
-                shape=tensor.shape,
-                name=str(tensor.name),
-                base_dir=real.parent,
-            )
-    return model
 
 
 def _check_weights(path: Path) -> None:

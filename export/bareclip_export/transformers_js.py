@@ -30,7 +30,7 @@ from bareclip.texts.guard import open_tokenizer
 from .disk import room_on_disk
 from .errors import CheckpointError, ParityError
 from .files import graph_file
-from .graph import add_output, finished, new_graph
+from .graph import add_output, finished, new_graph, open_graph
 from .image_recipe import RESAMPLING
 from .join import absorb
 from .parity import TOLERANCE
@@ -129,7 +129,7 @@ def _write(bundle: Bundle, precision: str, towers: tuple[str, ...], path: Path) 
     builder = new_graph(path.stem, wanted)
     vectors: dict[str, ir.Value] = {}
     for name in towers:
-        model = ir.load(bundle.folder / bundle.tower(precision, name).graph)
+        model = open_graph(bundle.folder / bundle.tower(precision, name).graph)
         given = _bytes if name == "vision" else _ids
         recipe = bundle.image_recipe() if name == "vision" else bundle.text_recipe()
         source = given(builder, inputs[name][0], recipe)

@@ -18,7 +18,7 @@ from bareclip.inference.session import make_session
 from bareclip.inference.threads import Threads
 
 from ..errors import PrecisionError
-from ..graph import save
+from ..graph import open_graph, save
 from .fuse import fuse
 from .plain import load_plain, remove_prefixes
 from .products import Surgeon, array_of, bytes_of, given, is_constant
@@ -131,7 +131,7 @@ def _cast_between(surgeon: Surgeon, model: ir.Model, kept: set[ir.Node]) -> None
 
 def _check_range(source: Path, batches: Sequence[NDArray[Any]], scratch: Path) -> None:
     """Looks at products, convolutions and what normalisations take: the rest is no larger."""
-    model = ir.load(source)
+    model = open_graph(source)
     surgeon = Surgeon(model)
     nodes = list(model.graph)
     watched = {node.outputs[0] for node in nodes if node.op_type in ("MatMul", "Conv")}

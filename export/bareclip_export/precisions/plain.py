@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ..graph import open_graph
 from ..towers.layers import SPARE, spare_units
 from ..towers.prefixes import PLACES, ROWS
 from .products import Surgeon, array_of, find_products, given, is_constant, readers
@@ -13,7 +14,7 @@ from .products import Surgeon, array_of, find_products, given, is_constant, read
 
 def load_plain(graph: Path) -> ir.Model:
     """A float32 ``.onnx`` file, without units of zeros; any exporter's."""
-    model = ir.load(graph)
+    model = open_graph(graph)
     remove_spare_units(model)
     return model
 

@@ -105,6 +105,19 @@ def test_the_report_is_what_the_runtime_finds(quantized: Path, photos: Path) -> 
     assert all(tower.speed_ratio is None for tower in bundle.fidelity["fp16"].towers.values())
 
 
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
+def test_files_that_have_a_second_name(
+    bundle: Path, tmp_path: Path, photos: Path, precision: str
+) -> None:
+    # As those that were fetched from the Hub, whose cache has them too.
+    linked = shutil.copytree(bundle, tmp_path / "linked", copy_function=os.link)
+    data = Data.read(photos, None)
+    made = quantize(Bundle.read(linked), precision, data)
+    wanted = quantize(Bundle.read(bundle), precision, data)
+    for tower, files in wanted.precisions[precision].items():
+        assert made.precisions[precision][tower].files == files.files
+
+
 def test_recipes_say_what_was_done(quantized: Path, bundle: Path, photos: Path) -> None:
     made = Bundle.read(quantized)
     recipe = made.tower("int8", "vision").recipe
