@@ -14,5 +14,4 @@ WORKDIR /home/bareclip
 ENV PATH=/opt/bareclip/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 EXPOSE 8000
 HEALTHCHECK CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://localhost:8000/ready')"]
-ENTRYPOINT ["bareclip", "serve", "--host", "0.0.0.0", "--port", "8000"]
-CMD ["--bundle", "/bundle"]
+ENTRYPOINT ["bareclip", "serve", "--host", "0.0.0.0", "--port", "8000", "--bundle", "/bundle"]
