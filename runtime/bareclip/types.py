@@ -76,10 +76,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Tagged:
-    """An item of a photo index, as ``IndexHit`` names it, and its tags, the most probable first."""
+    """An item of a photo index, as ``IndexHit`` names it, and its tags, the most probable first.
+
+    Attributes:
+        sha256: Of the photo's file; None for what was added.
+    """
 
     item: str
     tags: list[Prediction]
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -180,3 +180,18 @@ def test_a_size_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"hf_model_name 'facebook/nllb-200-3.3B'"):
         export(str(folder), tmp_path / "bundle")
     assert json.loads((folder / "open_clip_config.json").read_text())
+
+
+def test_labels_that_are_kept_are_of_their_language(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARECLIP_CACHE", str(tmp_path))
+    labels = [f"thing number {i}" for i in range(80)]
+
+    def matrix(language: str | None, cache: bool = True) -> Any:
+        clip = bareclip.load(bundle, language=language, cache=cache)
+        return clip.classifier(labels).head.matrix.vectors
+
+    for language in (None, "kor_Hang"):
+        np.testing.assert_array_equal(matrix(language), matrix(language, cache=False))
+    assert not np.array_equal(matrix(None), matrix("kor_Hang"))

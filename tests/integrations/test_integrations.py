@@ -165,7 +165,7 @@ def test_lancedb(clip: bareclip.Clip, photos: list[Path], tmp_path: Path) -> Non
     assert np.array_equal(stored, clip.embed_texts(TEXTS))
 
 
-def test_scikit_learn(clip: bareclip.Clip, photos: list[Path]) -> None:
+def test_scikit_learn(clip: bareclip.Clip, photos: list[Path], tmp_path: Path) -> None:
     sklearn = pytest.importorskip("sklearn")
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -183,6 +183,9 @@ def test_scikit_learn(clip: bareclip.Clip, photos: list[Path]) -> None:
     again = pickle.loads(pickle.dumps(images.fit(photos)))
     assert np.array_equal(again.transform(photos), clip.embed_images(photos))
     assert len(again.get_feature_names_out()) == 128
+    copy = shutil.copytree(clip.bundle.folder, tmp_path / "copy")
+    images.set_params(bundle=str(copy)).fit(photos)
+    assert images.clip.bundle.folder == copy
 
 
 def test_llm(clip: bareclip.Clip, photos: list[Path], tmp_path: Path) -> None:

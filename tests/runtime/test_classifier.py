@@ -1,12 +1,13 @@
 """Classifiers as files: the same answers without a text tower, for their model alone."""
 
+import dataclasses
 import io
 import json
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 import bareclip
 from bareclip import ClassifierError
+from bareclip.bundle import Bundle
+from bareclip.encoders.fingerprint import Fingerprint
 from bareclip.files.npz import read_npz
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
@@ -203,3 +206,25 @@ def test_the_command(bundles: dict[str, Path], saved: Path, tmp_path: Path) -> N
         *asked, "--classifier", saved, "--templates", "five", *bundle, code=2
     )
     assert "cannot read" in complaint(*asked, "--classifier", tmp_path / "no.npz", *bundle)
+
+
+def test_a_bundle_of_int8_alone_answers_without_its_texts(precise: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(precise, tmp_path / "int8"))
+    whole = Bundle.read(copy)
+    kept = {"int8": whole.precisions["int8"]}
+    dataclasses.replace(whole, precisions=kept, fidelity={}).write()
+    bareclip.load(copy).classifier(["cat", "dog"]).save(tmp_path / "pets.npz")
+    seeing = bareclip.load(copy, towers=["vision"])
+    pets = bareclip.load_classifier(tmp_path / "pets.npz", seeing)
+    assert len(pets.classify(picture(40, 40), top=1)[0]) == 1
+
+
+def test_bf16_is_fp32s_files(precise: Path) -> None:
+    class AtBf16:
+        bundle = Bundle.read(precise)
+        precision: ClassVar = {"vision": "bf16", "text": "bf16"}
+        reading = "as_seen"
+
+    found = Fingerprint.of(AtBf16(), "exact")
+    assert found.precision == "bf16"
+    assert found.vision == Fingerprint.of(bareclip.load(precise), "exact").vision

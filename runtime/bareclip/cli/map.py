@@ -15,6 +15,7 @@ from .options import (
     index_bundle_option,
     json_option,
     labels_of,
+    language_option,
     load_indexed,
     threads_option,
 )
@@ -34,7 +35,7 @@ from .output import print_table, say, say_json
 @click.option(
     "--labels",
     help="Names for clusters: a file with one per line, or with commas between them. Default: some "
-    "200 of things that photos show.",
+    "250 of things that photos show.",
 )
 @click.option(
     "--clusters", type=click.IntRange(min=1), help="How many. Default: by the number of photos."
@@ -51,6 +52,7 @@ from .output import print_table, say, say_json
 @index_bundle_option
 @device_option
 @threads_option
+@language_option
 def map_(
     db: Path,
     page_path: Path,
@@ -62,6 +64,7 @@ def map_(
     bundle: str | None,
     device: str,
     threads: int | None,
+    language: str | None,
 ) -> None:
     """Draws the photos of DB, an index, as a map: similar ones near each other, clusters named.
 
@@ -74,7 +77,7 @@ def map_(
     check_output(page_path, ".html")
     names = None if labels is None else labels_of(labels)
     Index.open(db).close()  # a mistyped name is said before a model is asked for
-    clip = load_indexed(db, bundle, None, None, device, threads)
+    clip = load_indexed(db, bundle, None, None, device, threads, language=language)
     with Index.open(db, clip) as index:
         overview = index.overview(names, clusters=clusters, points=points, under=under)
     with (

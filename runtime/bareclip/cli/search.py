@@ -151,8 +151,10 @@ def search(
     path = Path(db)
     if asked:
         Index.open(path).close()  # a mistyped name is said before a model is asked for
-        clip = load_indexed(path, bundle, None, None, device, threads, language=language)
-        with Index.open(path, clip) as index:
+        # What was indexed has its vector.
+        embeds = not all(isinstance(query, Like) for query in rows)
+        model = (path, bundle, None, None, device, threads)
+        with Index.open(path, load_indexed(*model, language=language) if embeds else None) as index:
             found = index.search_many(
                 rows,
                 k=k,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .. import Classifier, Index, StoreError, Tagged, load_classifier
+from .. import Index, StoreError, Tagged, load_classifier
 from ..files import is_own
 from ..index.sidecars import write_sidecar
 from ..index.tagging import DEFAULT_THRESHOLD
@@ -19,6 +19,7 @@ from .options import (
     index_bundle_option,
     json_option,
     labels_of,
+    language_option,
     load_indexed,
     templates_argument,
     threads_option,
@@ -46,6 +47,7 @@ from .output import note, say, say_json_items
 @index_bundle_option
 @device_option
 @threads_option
+@language_option
 def tag(
     db: Path,
     labels: str | None,
@@ -57,6 +59,7 @@ def tag(
     bundle: str | None,
     device: str,
     threads: int | None,
+    language: str | None,
 ) -> None:
     """Tags the photos of DB, an index, with the labels that fit; no photo is read again.
 
@@ -80,7 +83,9 @@ def tag(
     Index.open(db).close()  # a mistyped name is said before anything is loaded
     classifier = None if saved is None else load_classifier(saved)
     if labels is not None:
-        classifier = _of_labels(db, labels, templates, bundle, device, threads)
+        names, chosen = labels_of(labels), templates_argument(templates)
+        clip = load_indexed(db, bundle, None, None, device, threads, language=language)
+        classifier = clip.classifier(names, templates=chosen)
     with Index.open(db) as index:
         report = index.tag(classifier, threshold=threshold)
         if xmp:
@@ -89,14 +94,6 @@ def tag(
             say_json_items(_described(index.tags()))
             return
     say(f"{report.items} photos and vectors: {report.tagged} tagged, with {report.tags} tags")
-
-
-def _of_labels(
-    db: Path, labels: str, templates: str, bundle: str | None, device: str, threads: int | None
-) -> Classifier:
-    names, chosen = labels_of(labels), templates_argument(templates)
-    clip = load_indexed(db, bundle, None, None, device, threads)
-    return clip.classifier(names, templates=chosen)
 
 
 def _described(found: Iterable[Tagged]) -> Iterator[dict[str, Any]]:
@@ -108,7 +105,9 @@ def _described(found: Iterable[Tagged]) -> Iterator[dict[str, Any]]:
 def _write_sidecars(found: Iterable[Tagged]) -> None:
     outcomes: Counter[str] = Counter()
     for one in found:
-        outcome = write_sidecar(one.item, [tag.label for tag in one.tags])
+        # An id that was imported may be the path of anything.
+        labels = [tag.label for tag in one.tags]
+        outcome = "gone" if one.sha256 is None else write_sidecar(one.item, labels)
         outcomes[outcome] += 1
         if outcome == "foreign":
             note(f"kept: {one.item}.xmp, which another program wrote or added to")

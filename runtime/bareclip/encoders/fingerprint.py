@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, get_args
 from ..bundle import Bundle
 from ..errors import StoreError, short
 from ..images.pixels import READING_VERSION, Reading
+from ..inference.device import stored
 
 # Of an index that does not say: made before the rules had numbers.
 _FIRST_READING_VERSION = 1
@@ -67,7 +68,10 @@ class Fingerprint:
         having = [name for name, towers in bundle.precisions.items() if "vision" in towers]
         precision = clip.precision.get("vision", having[0])
         # Texts of any precision meet the same images; fp32's files name the tower best.
-        text = "fp32" if "fp32" in bundle.precisions else clip.precision.get("text", "fp32")
+        speaking = [name for name, towers in bundle.precisions.items() if "text" in towers]
+        text = clip.precision.get("text", speaking[0] if speaking else "fp32")
+        if "fp32" in bundle.precisions:
+            text = "fp32"
         return cls(
             model=bundle.name,
             width=bundle.embedding_dim,
@@ -159,7 +163,7 @@ def _checked(name: str, found: dict[str, Any]) -> Any:
 def _files(clip: Model, precision: str, tower: str) -> object:
     """Records of a tower's files, none where the bundle has it not."""
     bundle = clip.bundle
-    return bundle.tower(precision, tower).files if tower in bundle.towers else {}
+    return bundle.tower(stored(precision), tower).files if tower in bundle.towers else {}
 
 
 def _digest(data: object) -> str:

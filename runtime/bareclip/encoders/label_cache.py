@@ -2,9 +2,10 @@
 
 ImageNet's 1,000 labels in 80 templates are 80,000 texts: minutes of work for 2 MB. An entry is
 named for all that its vectors depend on, to the last bit: the text tower's and the tokenizer's
-files, the recipe, the precision, the device, ONNX Runtime's version, the prompts and how they
-are put together. It holds the same in words, which are compared when it is read, and its vectors
-have checksums. The cache costs disk only: whatever goes wrong with it, the texts are embedded.
+files, the recipe, the language, the precision, the device and the version of what computes there,
+the prompts and how they are put together. It holds the same in words, which are compared when it
+is read, and its vectors have checksums. The cache costs disk only: whatever goes wrong with it,
+the texts are embedded.
 """
 
 import contextlib
@@ -13,8 +14,6 @@ import io
 import json
 import time
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ from ..bundle import TOKENIZER, Bundle, file_record
 from ..files import read_file, replacing
 from ..files.npz import read_npz, write_npz
 from ..files.user_cache import cache_folder, usable_cache
+from ..inference.device import stored
 from ..inference.graph_cache import cpu_kind
-from ..inference.installation import import_onnxruntime
+from ..inference.installation import import_onnxruntime, package_version
 from ..scoring.vectors import UNIT_TOLERANCE
 from ..scoring.zero_shot import LabelMatrix, Prompts
 from .text_encoder import TextEncoder
@@ -110,7 +110,7 @@ class LabelCache:
         Else a bundle that claims another's checksums would answer for that one.
         """
         bundle = self._bundle
-        files = dict(bundle.tower(self._encoder.precision, "text").files)
+        files = dict(bundle.tower(stored(self._encoder.precision), "text").files)
         if bundle.tokenizer is not None:
             files[TOKENIZER] = bundle.tokenizer
         return all(file_record(bundle.folder / name) == record for name, record in files.items())
@@ -127,16 +127,15 @@ class LabelCache:
     def _about(self, asked: Prompts) -> bytes:
         """All that the vectors depend on, in JSON."""
         bundle, encoder = self._bundle, self._encoder
-        on_cuda = encoder.on_cuda
         described = {
             "bundle": bundle.name,
             "tokenizer": bundle.tokenizer,
-            "tower": bundle.tower(encoder.precision, "text").files,
+            "tower": bundle.tower(stored(encoder.precision), "text").files,
             "recipe": encoder.recipe,
+            "language": encoder.language,
             "precision": encoder.precision,
-            "device": "cuda" if on_cuda else f"cpu {_digest(cpu_kind().encode())}",
-            "onnxruntime": import_onnxruntime().__version__,
-            "ftfy": _ftfy_version() if "fix_text" in encoder.recipe.clean_up else None,
+            "engine": _engine(encoder.device),
+            "ftfy": package_version("ftfy") if "fix_text" in encoder.recipe.clean_up else None,
             "ensemble": asked.ensemble,
             "prompts": len(asked.texts),
             "texts": _digest(json.dumps(asked.texts).encode()),
@@ -197,13 +196,16 @@ def _remove(path: Path) -> int:
     return 0
 
 
+def _engine(device: str) -> str:
+    """What computes there, in which version, on which kind of processor."""
+    if device.startswith("cuda"):
+        return f"cuda, ONNX Runtime {import_onnxruntime().__version__}"
+    if device.startswith("openvino"):
+        engine = f"{device}, OpenVINO {package_version('openvino')}"
+    else:
+        engine = f"{device}, ONNX Runtime {import_onnxruntime().__version__}"
+    return f"{engine}, {_digest(cpu_kind().encode())}"
+
+
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-@cache
-def _ftfy_version() -> str | None:
-    try:
-        return version("ftfy")
-    except PackageNotFoundError:
-        return None

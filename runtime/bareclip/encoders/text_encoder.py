@@ -27,6 +27,7 @@ class TextEncoder(Encoder):
 
     Attributes:
         recipe: How texts become tokens.
+        language: What they are said to be in; None is the tokenizer's own.
 
     Raises:
         BundleError: The bundle has no text tower, or not at that precision.
@@ -47,9 +48,9 @@ class TextEncoder(Encoder):
             # makes a step of it, 1e-3 at bf16: each text is as wide whatever is in its batch.
             self.recipe = replace(self.recipe, fixed_length=True)
         self._tokenizer_file = bundle.folder / TOKENIZER
-        self._language = options.language
+        self.language = options.language
         self._tokenizer: Tokenizer | None = None
-        if self._language is not None:
+        if self.language is not None:
             _ = self.tokenizer  # an unknown one is an error now, not with the first text
 
     @property
@@ -61,7 +62,7 @@ class TextEncoder(Encoder):
         """
         if self._tokenizer is None:
             file = self._tokenizer_file
-            self._tokenizer = Tokenizer.load(file, self.recipe, self._language)
+            self._tokenizer = Tokenizer.load(file, self.recipe, self.language)
         return self._tokenizer
 
     def preload(self) -> None:

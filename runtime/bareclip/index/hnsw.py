@@ -32,6 +32,7 @@ _CONNECTIVITY = 16
 _EXPANSION_ADD = 128
 _EXPANSION_SEARCH = 128
 _ROWS = 65536
+_COPIES = 8
 _KEY_FILE = "index.key"
 _KEY_BYTES = 32
 _HASH, _HASH_BYTES = "sha256", 32
@@ -180,8 +181,9 @@ def _add(index: Any, ids: NDArray[np.int64], rows: Floats) -> None:
     index.add(ids, rows)
     # Threads that add at once do not see one another's: in three of eight graphs of a hundred
     # vectors there were some that nothing led to. Those are added again, by one thread.
-    nearest = np.asarray(index.search(rows, 1).keys).reshape(-1).astype(np.int64)
-    lost = nearest != ids
+    # Some, since copies of one are as near as it is itself.
+    nearest = np.asarray(index.search(rows, min(_COPIES, index.size)).keys).reshape(len(ids), -1)
+    lost = (nearest.astype(np.int64) != ids[:, None]).all(axis=1)
     if lost.any():
         index.remove(ids[lost])
         index.add(ids[lost], rows[lost], threads=1)

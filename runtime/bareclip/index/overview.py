@@ -1,7 +1,7 @@
 """What is in an index as a whole: clusters with names, and a place in the plane for each photo."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ..errors import StoreError, VectorError
 from ..files import read_lines
 from ..scoring.near_groups import take_rows
 from ..scoring.vectors import normalize
-from ..scoring.zero_shot import label_matrix
+from ..scoring.zero_shot import LabelMatrix
 from .searching import Searcher
 from .store import Store
 
@@ -102,15 +102,24 @@ def find_overview(
     return matrix.ids[places], take_rows(matrix.parts, places), total
 
 
-def draw(
-    rows: NDArray[np.float32], clusters: int | None, clip: Clip | None, labels: Sequence[str] | None
-) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
-    """Places, clusters, and names of these, the largest first.
+def name_vectors(clip: Clip | None, labels: Iterable[str] | None) -> LabelMatrix | None:
+    """What clusters may be called, and the vectors of that; None where they have numbers.
 
     Raises:
         StoreError: Labels, and no model to embed them with.
         TextError: Labels that cannot be used.
     """
+    if clip is None:
+        if labels is not None:
+            raise StoreError("the index was opened without a model, which labels need; give one")
+        return None
+    return clip.classifier(read_lines(VOCABULARY) if labels is None else labels).head.matrix
+
+
+def draw(
+    rows: NDArray[np.float32], clusters: int | None, named: LabelMatrix | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
+    """Places, clusters, and names of these, the largest first."""
     sklearn = _sklearn()
     unit = normalize(rows).astype(np.float32)
     centred = unit - unit.mean(axis=0)
@@ -122,14 +131,11 @@ def draw(
     found = sklearn.cluster.KMeans(wanted, n_init=4, random_state=0).fit_predict(reduced)
     by_size = np.argsort(-np.bincount(found), kind="stable")
     own = np.argsort(by_size)[found].astype(np.int64)
-    return _plane(reduced, distinct), own, _names(unit, own, clip, labels)
+    return _plane(reduced, distinct), own, _names(unit, own, named)
 
 
 def _names(
-    unit: NDArray[np.float32],
-    own: NDArray[np.int64],
-    clip: Clip | None,
-    labels: Sequence[str] | None,
+    unit: NDArray[np.float32], own: NDArray[np.int64], named: LabelMatrix | None
 ) -> list[str]:
     """For each cluster the label in whose direction its mean lies from that of all photos.
 
@@ -137,17 +143,14 @@ def _names(
     that says nothing of one, and some labels are near to every picture.
     """
     count = int(own.max()) + 1
-    if clip is None:
-        if labels is not None:
-            raise StoreError("the index was opened without a model, which labels need; give one")
+    if named is None:
         return [f"cluster {number}" for number in range(1, count + 1)]
-    texts = list(dict.fromkeys(read_lines(VOCABULARY) if labels is None else labels))
-    vectors = label_matrix(texts, "plain", "embedding", clip.embed_texts).vectors[0]
+    vectors = named.vectors[0]
     directions = normalize(vectors - vectors.mean(axis=0))
     means = np.stack([unit[own == cluster].mean(axis=0) for cluster in range(count)])
     if count > 1:
         means -= unit.mean(axis=0)
-    return [texts[best] for best in (means @ directions.T).argmax(axis=1)]
+    return [named.labels[best] for best in (means @ directions.T).argmax(axis=1)]
 
 
 def _sklearn() -> Any:

@@ -21,7 +21,7 @@ from .database import remove_leftovers
 from .duplicates import DuplicateGroup, Progress, describe_group, find_duplicates
 from .exchange import read_vectors, write_vectors
 from .hnsw import import_usearch
-from .overview import MapPoint, Overview, draw, find_overview
+from .overview import MapPoint, Overview, draw, find_overview, name_vectors
 from .query import (
     Batch,
     Like,
@@ -29,6 +29,7 @@ from .query import (
     date_text,
     file_keys,
     is_image,
+    item_name,
     likes_of,
     query_rows,
     rows_to_add,
@@ -336,8 +337,7 @@ class Index:
             ['cat', 'dog']
         """
         asked = several_queries(queries)
-        if k < 0:
-            raise VectorError(f"k is {k}; it must be 0 or more")
+        _check_k(k)
         if not 0 <= diverse < 1:
             raise VectorError(f"diverse is {diverse}; it must be at least 0 and below 1")
         dates = date_text(after, "after"), date_text(before, "before")
@@ -358,7 +358,7 @@ class Index:
         """Ids and vectors of the items that queries are made of."""
         found = {}
         for like in {part for query in queries for part in likes_of(query)}:
-            item = self._store.find(os.fsencode(like.item))
+            item = self._store.find(item_name(like.item))
             if item is None:
                 raise StoreError(
                     f"{self.path} has no item {short(like.item)}; give a photo's path, or the id "
@@ -432,7 +432,7 @@ class Index:
         of all labels'.
 
         Args:
-            labels: Names for clusters; None takes some 200 that ship with bareclip. Without a
+            labels: Names for clusters; None takes some 250 that ship with bareclip. Without a
                 model clusters have numbers.
             clusters: How many; None takes the root of half the points, at most 40.
             points: How many photos at most; of more, a seeded sample is taken.
@@ -455,10 +455,10 @@ class Index:
             >>> names
             ['cat', 'dog']
         """
+        names_of = name_vectors(self._clip, labels)
         with self._lock, self._store.reading():
             ids, rows, total = find_overview(self._store, self._searcher, under, points, clusters)
-        given = None if labels is None else list(labels)
-        places, own, names = draw(rows, clusters, self._clip, given)
+        places, own, names = draw(rows, clusters, names_of)
         with self._lock, self._store.reading():
             files = [self._store.file(int(item)) for item in ids]
         found = [
@@ -516,11 +516,11 @@ class Index:
         while True:
             with self._lock, self._store.reading():
                 page = list(self._store.tags.by_item(last, _PAGE))
-                names = [os.fsdecode(self._store.describe(item)[0]) for item, _ in page]
+                described = [self._store.describe(item) for item, _ in page]
             if not page:
                 return
-            for name, (last, tags) in zip(names, page, strict=True):  # noqa: B007
-                yield Tagged(name, tags)
+            for (path, _, content), (last, tags) in zip(described, page, strict=True):  # noqa: B007
+                yield Tagged(os.fsdecode(path), tags, content)
 
     def tagged(self, tag: str, *, k: int = 10) -> list[IndexHit]:
         """The items that have a tag, the most probable first.
@@ -530,6 +530,7 @@ class Index:
 
         Raises:
             StoreError: No index there, or no such tag.
+            VectorError: ``k`` is negative.
 
         Examples:
             >>> clip = bareclip.load()
@@ -539,6 +540,7 @@ class Index:
             ...     [hit.item for hit in index.tagged("dog")]
             ['dog']
         """
+        _check_k(k)
         with self._lock, self._store.reading():
             return self._searcher.tagged(tag, k)
 
@@ -670,3 +672,8 @@ class Index:
     def _check_images(self) -> None:
         if self._given is not None:
             self.made_by.check(self._given, str(self.path))
+
+
+def _check_k(k: int) -> None:
+    if k < 0:
+        raise VectorError(f"k is {k}; it must be 0 or more")

@@ -185,7 +185,7 @@ def rows_to_add(
     Raises:
         VectorError: Vectors, ids or metadata that do not fit.
     """
-    names = [_name(one) for one in _several(ids, "ids", "string")]
+    names = [item_name(one) for one in _several(ids, "ids", "string")]
     rows = _unit_rows(vectors, width)
     given: list[Any] = [None] * len(names)
     if metadata is not None:
@@ -211,7 +211,7 @@ def _several(given: Iterable[Any], what: str, kind: str) -> list[Any]:
     return [*given]
 
 
-def _name(given: object) -> bytes:
+def item_name(given: object) -> bytes:
     if not isinstance(given, str) or not given:
         raise VectorError(f"id {short(given)} is no name; ids must be strings that are not empty")
     try:

@@ -1,6 +1,6 @@
 """Sets a classifier on an index: tags from the vectors that it has, no picture decoded."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ def tag_all(
     classifier.check_model(store.fingerprint)
     least = DEFAULT_THRESHOLD if threshold is None else float(threshold)
     last = int(matrix.ids[-1]) if len(matrix.ids) else 0
-    tags.begin(Tagger(classifier.to_bytes(), least, last), classifier.labels)
+    tags.begin(Tagger(classifier.to_bytes(), least, last), _distinct(classifier.labels))
     for found in _find(_chunks(matrix), classifier.head, least):
         tags.put(*found)
     tags.end()
@@ -93,12 +93,23 @@ def kept_classifier(store: Store, tagger: Tagger) -> Classifier:
 
 
 def _find(chunks: Iterable[Chunk], head: Head, threshold: float) -> Iterator[Tags]:
-    """Items, labels' places and probabilities that reach the threshold, chunk by chunk."""
-    rows_at_once = max(16, _CELLS // len(head.matrix.labels))
+    """Items, labels' places and probabilities that reach the threshold, chunk by chunk.
+
+    A label that there is twice is one tag, as probable as its more probable column.
+    """
+    given = head.matrix.labels
+    distinct = _distinct(given)
+    columns = [distinct.index(label) for label in given]
+    examples = 0 if head.lookup is None else len(head.lookup.examples)
+    rows_at_once = max(16, _CELLS // (len(given) + examples))
     for ids, rows in chunks:
         for start in range(0, len(ids), rows_at_once):
             some = rows[start : start + rows_at_once]
             found = head.probabilities(some, np.float32)
+            if len(distinct) < len(given):
+                merged = np.zeros((len(found), len(distinct)), found.dtype)
+                np.maximum.at(merged.T, columns, found.T)
+                found = merged
             reached = found >= threshold
             for row in np.flatnonzero(reached.sum(axis=1) > MOST_TAGS):
                 reached[row] = False
@@ -107,6 +118,10 @@ def _find(chunks: Iterable[Chunk], head: Head, threshold: float) -> Iterator[Tag
             # Rounding may take a float32 sum of them a little over 1.
             shares = np.minimum(found[places, labels].astype(np.float64), 1.0)
             yield ids[start + places], labels, shares
+
+
+def _distinct(labels: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(labels))
 
 
 def _chunks(matrix: Matrix) -> Iterator[Chunk]:

@@ -27,7 +27,7 @@ class BareclipEmbedding(MultiModalEmbedding):
     _clip: Clip = PrivateAttr()
 
     def __init__(self, clip: Clip, *, embed_batch_size: int = 64) -> None:
-        super().__init__(model_name=clip.bundle.folder.name, embed_batch_size=embed_batch_size)
+        super().__init__(model_name=clip.bundle.name, embed_batch_size=embed_batch_size)
         self._clip = clip
 
     @classmethod

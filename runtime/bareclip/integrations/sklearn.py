@@ -34,7 +34,7 @@ class _Vectors(TransformerMixin, BaseEstimator):
         Raises:
             BundleError, DeviceError: As ``bareclip.load``.
         """
-        _ = self.clip
+        self._clip = load(self.bundle, precision=self.precision, device=self.device)
         return self
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:

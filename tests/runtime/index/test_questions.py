@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def test_an_item_is_asked_for_what_is_like_it(index: Index, photos: Path) -> Non
     assert not {"v3", "v4"} & {hit.item for hit in two}
     with Index.open(index.path) as without:  # a model is not needed
         assert without.search(Like(path), k=5) == index.search(Like(path), k=5)
-    for gone in ("v99", "", "a\0b", "x" * 9999):
+    for gone in ("v99", "a\0b", "x" * 9999):
         with pytest.raises(bareclip.StoreError, match="has no item"):
             index.search(Like(gone))
 
@@ -248,3 +249,22 @@ def test_the_command(photos: Path, bundles: dict[str, Path], tmp_path: Path) -> 
     )
     assert "there is no file 'gone.jpg'" in complaint("search", db, "a", "--minus", "gone.jpg")
     assert "after is 'x'" in complaint("search", db, "a", "--after", "x")
+
+
+def test_like_alone_needs_no_model(
+    index: Index, photos: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    moved = shutil.copytree(bundles["tiny"], tmp_path / "moved")
+    with Index.open(tmp_path / "x.db", bareclip.load(moved)) as made:
+        made.sync(photos)
+        item = made.search("a cat", k=1)[0].item
+    shutil.rmtree(moved)
+    found = run("search", tmp_path / "x.db", "--like", item, "-k", "2", "--json")
+    assert len(json.loads(found.stdout)[0]["hits"]) == 2
+
+
+@pytest.mark.parametrize("item", ["\ud800", ""])
+def test_no_such_name(index: Index, photos: Path, item: str) -> None:
+    index.sync(photos)
+    with pytest.raises(bareclip.VectorError, match="id .* (is no name|holds half)"):
+        index.search(Like(item))

@@ -358,3 +358,54 @@ def test_sidecars_by_the_command(photos: Path, bundles: dict[str, Path], tmp_pat
     assert run("index", photos, "--db", db).stdout == "0 added, 12 unchanged\n"
     db.chmod(0o666)
     assert "is not yours alone" in complaint("tag", db, "--xmp")
+
+
+@pytest.mark.filterwarnings("ignore:label")
+def test_a_label_that_there_is_twice_is_one_tag(
+    index: bareclip.Index, photos: Path, clip: bareclip.Clip
+) -> None:
+    index.sync(photos)
+    index.tag(clip.classifier(["cat", "dog", "cat"]), threshold=0.0)
+    assert all(sorted(names) == ["cat", "dog"] for names in tags(index).values())
+    found = index.tagged("cat", k=100)
+    assert len({hit.item for hit in found}) == len(found) == 12
+    with pytest.raises(bareclip.VectorError, match="k is -1"):
+        index.tagged("cat", k=-1)
+
+
+def test_no_sidecar_beside_what_was_only_named(
+    photos: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    named = tmp_path / "secrets.txt"
+    named.write_text("mine")
+    clip = bareclip.load(bundles["tiny"])
+    with bareclip.Index.open(tmp_path / "photos.db", clip) as index:
+        index.sync(photos)
+        index.add([str(named)], clip.embed_texts(["a cat"]))
+    options = ("--bundle", bundles["tiny"], "--labels", "cat,dog", "--xmp")
+    run("tag", tmp_path / "photos.db", *options)
+    assert not named.with_name("secrets.txt.xmp").exists()
+    assert len([*photos.rglob("*.xmp")]) == 12
+
+
+def test_examples_count_in_what_is_held_at_once(
+    index: bareclip.Index, clip: bareclip.Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bareclip.index import tagging
+    from bareclip.scoring import heads
+
+    rows = normalize(np.random.default_rng(1).standard_normal((400, 20))).astype(np.float32)
+    index.add([str(i) for i in range(400)], rows)
+    plain = classifier(clip)
+    lookup = heads.Lookup(rows[:200], np.arange(200) % 4, 1.0, 5.5)
+    taught = bareclip.Classifier(
+        Head(plain.head.matrix, plain.head.scoring, lookup), clip.fingerprint
+    )
+    most = []
+    evidence = heads.evidence
+    monkeypatch.setattr(tagging, "_CELLS", 204 * 16)
+    monkeypatch.setattr(
+        heads, "evidence", lambda *given: (most.append(len(given[2])), evidence(*given))[1]
+    )
+    index.tag(taught, threshold=0.3)
+    assert max(most) == 16
