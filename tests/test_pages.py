@@ -69,7 +69,7 @@ def test_the_python_compiles(page: Path) -> None:
 def test_commands_and_their_options_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     code = "\n".join(re.findall(r"```(?:sh|text)\n(.*?)```", text, re.S))
-    lines = re.findall(r"^(?:\S*/)?bareclip (.+)$", code, re.M)
+    lines = re.findall(r"(?:^|&& )(?:\w+=\S+ )*(?:\S*/)?bareclip (.+)$", code, re.M)
     lines += re.findall(r"^    bareclip (.+)$", text, re.M)
     lines += re.findall(r"`bareclip ([a-z][^`\n]*)`", text)
     for line in lines:
@@ -106,3 +106,11 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {
                 re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings
             }
+
+
+def test_the_page_of_calls_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^::: bareclip\.(?:index\.)?(\w+)$", page, re.M))
+    assert {"types", "errors"} <= shown  # whole
+    shown |= set(dir(bareclip.types)) | set(dir(bareclip.errors))
+    assert set(bareclip.__all__) - {"__version__"} <= shown

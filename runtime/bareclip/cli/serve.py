@@ -108,7 +108,7 @@ def serve(
     if not keys and not without_key and not _is_loopback(host):
         raise BareclipError(
             f"{host} can be reached from other machines, and no key is wanted: give "
-            "--api-key-file, or --without-key if that is meant"
+            "--api-key-file, set BARECLIP_API_KEYS, or --without-key if that is meant"
         )
     if db is not None and not db.exists():
         raise BareclipError(

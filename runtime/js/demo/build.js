@@ -8,7 +8,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 
@@ -32,10 +32,13 @@ const ABOUT =
   "real CLIP takes its place in the same page.";
 
 /**
- * @param {string} folder Emptied first.
+ * @param {string} folder Emptied first, where it holds a page that was built.
  * @param {string} bundle
  */
 export function build(folder, bundle = drawn) {
+  if (existsSync(folder) && readdirSync(folder).length && !existsSync(join(folder, "_headers"))) {
+    throw new Error(`${folder} holds something else than this page; name an empty folder`);
+  }
   rmSync(folder, { recursive: true, force: true });
   const modules = join(js, "node_modules");
   const copy = (from, to) => {
