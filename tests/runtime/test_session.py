@@ -200,6 +200,31 @@ def test_a_forked_child_ends(bundles: dict[str, Path], what: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_ends_whose_parent_has_several_gpus(bundles: dict[str, Path]) -> None:
+    # On the CPU, whose sessions have threads too.
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from bareclip.inference.cuda import CudaTower\n"
+        "from bareclip.inference.device import Device\n"
+        "from bareclip.inference.session import make_session\n"
+        "from bareclip.inference.threads import Threads\n"
+        "cpu = Device('cpu', required=True)\n"
+        "two = [make_session(Path(sys.argv[1]), cpu, Threads(2)) for _ in range(2)]\n"
+        "tower = CudaTower(two, [('cpu', 0)] * 2, 'cpu', captures=False)\n"
+        "if os.fork() == 0:\n"
+        "    signal.alarm(10)\n"
+        "    del two, tower\n"
+        "    sys.exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    graph = bundles["tiny"] / "fp32" / "vision.onnx"
+    command = [sys.executable, "-W", "ignore", "-c", code, str(graph)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told == "7\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_pool_of_forked_workers_ends(bundles: dict[str, Path]) -> None:
     code = (

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import DeviceError
 from .device import BF16, Device
 from .graph_cache import Engine
+from .session import keep_in_children
 from .threads import Threads
 
 _HINT = "INFERENCE_PRECISION_HINT"
@@ -98,6 +99,7 @@ class OpenVinoSession:
         # A request answers one run at a time; those that are done wait here.
         self._requests: SimpleQueue[Any] = SimpleQueue()
         self._kept = kept  # last, and so given back last
+        keep_in_children(self)
 
     def get_inputs(self) -> "list[Port]":
         return [Port.of(port) for port in self._model.inputs]

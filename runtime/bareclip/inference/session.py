@@ -30,15 +30,19 @@ _SPIN_DURATION = "1.26"
 # Half precision makes units that are this far off.
 _LENGTH_TOLERANCE = 0.02
 # Every session there is, for a child that is forked.
-_SESSIONS: "weakref.WeakSet[onnxruntime.InferenceSession]" = weakref.WeakSet()
+_SESSIONS: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
-def _keep_sessions() -> None:
-    """Keeps a forked child from destroying its parent's sessions, which would never end.
+def keep_in_children(session: Any) -> None:
+    """Keeps a forked child from destroying a session of its parent's, which would never end.
 
     It waits for the session's threads, which the child does not have. The sessions' memory is
     the parent's, shared until it is written to.
     """
+    _SESSIONS.add(session)
+
+
+def _keep_sessions() -> None:
     for session in list(_SESSIONS):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
 
@@ -57,7 +61,6 @@ class Tower:
     def __init__(self, session: "onnxruntime.InferenceSession", device: str) -> None:
         self.device = device
         self._session = session
-        _SESSIONS.add(session)
         self._inputs = [value.name for value in session.get_inputs()]
         self._output = session.get_outputs()[0].name
         batch = session.get_inputs()[0].shape[0]
@@ -257,6 +260,7 @@ def make_session(
         raise BundleError(
             f"ONNX Runtime {ort.__version__} cannot load {graph}: {reason}"
         ) from error
+    keep_in_children(session)
     # A provider that fails to start is dropped without an error: look again.
     if device.on_cuda and session.get_providers()[0] != CUDA:
         raise device.failure("did not start, ONNX Runtime fell back to the CPU")
