@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 import bareclip
 from bareclip.bundle import Bundle
-from bareclip.errors import BareclipError
+from bareclip.errors import BareclipError, BundleError, DeviceError
 from bareclip.inference import graph_cache
+from bareclip.inference.threads import Threads
 from tests.runtime.test_cli import run
 from tests.variants import picture
 
@@ -172,6 +173,25 @@ def test_a_full_disk_is_no_obstacle(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
         np.testing.assert_array_equal(answers(bundle), plain)
+    assert [path.name for path in cache.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("error", [BundleError, DeviceError])
+def test_a_model_that_cannot_be_saved_is_loaded_as_it_is(
+    bundle: Path, cache: Path, error: type[BareclipError]
+) -> None:
+    usual = graph_cache.onnxruntime_engine()
+
+    def make(graph: Path, threads: Threads, save_to: Path | None) -> Any:
+        if save_to is not None:
+            raise error("it can be compiled, and not saved")
+        return usual.make(graph, threads, None)
+
+    tower = Bundle.read(bundle).tower("fp32", "text")
+    engine = graph_cache.Engine("one that saves nothing", make, usual.open)
+    session, where = graph_cache.cached_session(bundle, tower, Threads(1), engine)
+    assert session.get_outputs()[0].shape[1] == 20
+    assert where == bundle / tower.graph
     assert [path.name for path in cache.iterdir()] == [".lock"]
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from ..bundle import TowerFiles, file_record
 from ..bundle.graph_file import check_graph
-from ..errors import BundleError
+from ..errors import BundleError, DeviceError
 from ..files import replacing
 from ..files.user_cache import alone_in, cache_folder, usable_cache
 from .device import Device
@@ -264,7 +264,7 @@ def _keep(
         scratch.mkdir(mode=0o700)
         try:
             session = engine.make(graph, threads, scratch / graph.name)
-        except BundleError:
+        except (BundleError, DeviceError):
             return None  # it may load without being saved
         files = {}
         for path in sorted(scratch.iterdir()):
