@@ -123,15 +123,23 @@ def check_format(path: Path, db: sqlite3.Connection) -> None:
     Raises:
         StoreError: It is one of those.
     """
-    if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+    # As of one moment: another process may be making the one version of the other.
+    db.execute("BEGIN")
+    try:
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        schema = _schema(db)
+    finally:
+        if db.in_transaction:  # SQLite ends it by itself after some errors
+            db.execute("ROLLBACK")
+    if application != _APPLICATION_ID:
         raise StoreError(f"{path} is not a photo index of bareclip; give another file")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
     if version not in _SCHEMAS:
         raise StoreError(
             f"{path} has format version {version}; this bareclip reads {FORMAT_VERSION} and "
             f"{TAGGED_VERSION}: update bareclip, or index the photos into a new file"
         )
-    if _schema(db) != _own_schema(version):
+    if schema != _own_schema(version):
         raise StoreError(
             f"{path} has other tables, views or triggers than bareclip makes, so it is not asked; "
             "index the photos into a new file"

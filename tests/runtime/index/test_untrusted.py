@@ -17,7 +17,7 @@ import pytest
 
 import bareclip
 from bareclip import BareclipError, StoreError
-from bareclip.index.database import explained
+from bareclip.index.database import TAGGED_VERSION, TAGS_SCHEMA, check_format, explained
 from tests.variants import picture
 
 # More of them, as 2000, are tried now and then.
@@ -204,6 +204,23 @@ def test_a_database_that_was_not_touched_answers(
     whole: tuple[Path, Path], db: Path, clip: bareclip.Clip
 ) -> None:
     assert not any(tried(db, clip, whole[1]))
+
+
+def test_one_that_is_tagged_just_now_is_an_index(db: Path) -> None:
+    tagged = []
+
+    def tag_meanwhile(statement: str) -> None:
+        if "sqlite_master" in statement:
+            changed(db, "BEGIN", *TAGS_SCHEMA, f"PRAGMA user_version = {TAGGED_VERSION}", "COMMIT")
+            tagged.append(statement)
+
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as connection:
+        connection.set_trace_callback(tag_meanwhile)
+        check_format(db, connection)
+        connection.set_trace_callback(None)
+        assert len(tagged) == 1
+        assert connection.execute("PRAGMA user_version").fetchone() == (TAGGED_VERSION,)
+        check_format(db, connection)
 
 
 def test_other_things_in_its_place(
