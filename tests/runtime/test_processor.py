@@ -10,6 +10,7 @@ import bareclip
 from bareclip.errors import DeviceError
 from bareclip.inference import processor
 from bareclip.inference.device import Device
+from bareclip.measure import speed
 from tests.runtime.test_cli import run
 
 # Of a Raspberry Pi 4 and 5, and of an x86, as Linux writes them.
@@ -63,6 +64,14 @@ def test_fp16_is_allowed_where_the_processor_computes_it(told: Path, precise: Pa
     assert clip.precision == {"vision": "fp16", "text": "fp16"}
     # Unless it is asked for, it is not taken: how fast it is there was not measured.
     assert bareclip.load(precise, device="cpu").precision == {"vision": "fp32", "text": "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(XEON, "avx2, avx512f, avx512_vnni, amx_int8, amx_bf16"), ("", "unknown")]
+)
+def test_a_measurement_names_them(told: Path, text: str, said: str) -> None:
+    told.write_text(text)
+    assert speed.machine()["instructions"] == said
 
 
 def test_info_names_them() -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bareclip import TextError
 from bareclip.bundle import Scoring
+from bareclip.scoring.heads import Head
 from bareclip.scoring.zero_shot import Ensemble, label_matrix, ranked
 
 LABELS = ["cat", "dog", "bird"]
@@ -39,7 +40,8 @@ def test_embedding_ensemble_averages_vectors_as_openai_does() -> None:
         weights.append(mean / np.linalg.norm(mean))
     np.testing.assert_allclose(matrix.vectors[0], weights, atol=1e-7)
     exact = softmax64(20 * images(4) @ np.array(weights).T)
-    np.testing.assert_allclose(matrix.probabilities(images(4), SOFTMAX), exact, atol=1e-5)
+    found = Head(matrix, SOFTMAX).probabilities(images(4))
+    np.testing.assert_allclose(found, exact, atol=1e-5)
 
 
 def test_probability_ensemble_averages_probabilities() -> None:
@@ -48,14 +50,15 @@ def test_probability_ensemble_averages_probabilities() -> None:
         softmax64(20.0 * images(4) @ embed([t.format(label) for label in LABELS]).T)
         for t in TEMPLATES
     ]
-    found = matrix.probabilities(images(4), SOFTMAX)
+    found = Head(matrix, SOFTMAX).probabilities(images(4))
     np.testing.assert_allclose(found, np.mean(single, axis=0), atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
 
 
 def test_the_ensembles_agree_on_one_template_and_differ_on_several() -> None:
     def answer(templates: list[str], ensemble: Ensemble) -> NDArray[np.floating]:
-        return label_matrix(LABELS, templates, ensemble, embed).probabilities(images(4), SOFTMAX)
+        matrix = label_matrix(LABELS, templates, ensemble, embed)
+        return Head(matrix, SOFTMAX).probabilities(images(4))
 
     np.testing.assert_allclose(
         answer(["a {}"], "embedding"), answer(["a {}"], "probability"), atol=1e-6
@@ -65,7 +68,7 @@ def test_the_ensembles_agree_on_one_template_and_differ_on_several() -> None:
 
 def test_sigmoid_scoring_judges_each_label_alone() -> None:
     matrix = label_matrix(LABELS, "{}", "embedding", embed)
-    found = matrix.probabilities(images(3), Scoring("sigmoid", math.log(10), -2.0))
+    found = Head(matrix, Scoring("sigmoid", math.log(10), -2.0)).probabilities(images(3))
     exact = 1 / (1 + np.exp(-(10.0 * images(3) @ embed(LABELS).T - 2)))
     np.testing.assert_allclose(found, exact, atol=1e-5)
 

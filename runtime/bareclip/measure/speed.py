@@ -25,7 +25,9 @@ from ..images.inputs import open_picture
 from ..images.pixels import read_pixels
 from ..inference.device import BF16, Device, stored
 from ..inference.installation import import_onnxruntime, package_version
+from ..inference.processor import instructions
 from ..inference.threads import default_threads
+from ..scoring.heads import Head
 from ..scoring.zero_shot import LabelMatrix
 from .samples import TEXTS, drawn_pixels, prompts, unlike_texts
 
@@ -33,10 +35,6 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 # What throughput is measured of; texts begin unlike each other, prompts as labels' do.
 WORKS = {"images": "vision", "texts": "text", "prompts": "text"}
 LABELS = 1000
-_INSTRUCTIONS = (
-    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
-    *("asimddp", "i8mm", "asimdhp", "bf16", "sve"),
-)
 _PHOTO = (640, 480)
 _WARM_UP = 3
 _PLAIN = ("fp32", "cpu")
@@ -212,7 +210,7 @@ def machine() -> dict[str, str]:
     """CPU, cores and versions, for a report that others may want to repeat."""
     facts = {
         "cpu": _cpu_name(),
-        "instructions": ", ".join(instructions()) or "unknown",
+        "instructions": ", ".join(instructions() or ()) or "unknown",
         "cores": str(default_threads()),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
@@ -223,16 +221,6 @@ def machine() -> dict[str, str]:
     if (openvino := package_version("openvino")) is not None:
         facts["openvino"] = openvino
     return facts
-
-
-def instructions() -> list[str]:
-    """Those of this CPU, as Linux names them, that a precision's speed hangs on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
-    return [name for name in _INSTRUCTIONS if name in flags]
 
 
 def _case(bundle: Bundle, precision: str, device: str, photo: bytes, seconds: float) -> Case:
@@ -290,6 +278,7 @@ def _one_batch(encoder: TextEncoder, texts: list[str]) -> NDArray[np.int64]:
 def _stages(bundle: Bundle, photo: bytes, seconds: float) -> dict[str, float]:
     vectors = np.random.default_rng(0).standard_normal((1, LABELS, bundle.embedding_dim))
     labels = LabelMatrix(tuple(map(str, range(LABELS))), vectors.astype(np.float32))
+    head = Head(labels, bundle.scoring)
     stages = {}
     if bundle.image is not None:
         recipe = bundle.image
@@ -302,7 +291,7 @@ def _stages(bundle: Bundle, photo: bytes, seconds: float) -> dict[str, float]:
         tokenize = measure(lambda: tokenizer.encode(TEXTS[:1], truncate=True), seconds).p50
         stages["tokenize a text"] = tokenize
     stages[f"score it among {LABELS} labels"] = measure(
-        lambda: labels.probabilities(labels.vectors[0, :1], bundle.scoring), seconds
+        lambda: head.probabilities(labels.vectors[0, :1]), seconds
     ).p50
     return stages
 

@@ -38,22 +38,6 @@ class LabelMatrix:
     labels: tuple[str, ...]
     vectors: NDArray[np.float32]
 
-    def probabilities(self, images: NDArray[np.float32], scoring: Scoring) -> Floats:
-        """How probable each label is for each image.
-
-        Args:
-            images: (N, D) unit rows.
-            scoring: The bundle's.
-
-        Returns:
-            (N, L), the mean over templates.
-        """
-        total: Floats = np.zeros((len(images), len(self.labels)))
-        # One template at a time: all at once would be as many times the memory.
-        for texts in self.vectors:
-            total += probabilities(images, texts, scoring)
-        return total / len(self.vectors)
-
 
 def probabilities(images: Floats, texts: Floats, scoring: Scoring) -> Floats:
     """How probable each text is for each image.

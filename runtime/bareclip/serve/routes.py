@@ -9,6 +9,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..scoring.heads import Head
 from ..scoring.vectors import normalize
 from ..scoring.zero_shot import Ensemble, probabilities, ranked
 from . import answers
@@ -72,7 +73,7 @@ async def classify(service: Service, request: Request) -> Response:
     # Labels first: a request whose labels are refused has no pictures decoded for it.
     matrix = await service.label_matrix(request, labels, templates, ensemble)
     found = await service.embed(request, asked)
-    scores = matrix.probabilities(found.vectors(), service.clip.bundle.scoring)
+    scores = Head(matrix, service.clip.bundle.scoring).probabilities(found.vectors())
     data = []
     for index, row in enumerate(scores):
         best = ranked(matrix.labels, row, top)
