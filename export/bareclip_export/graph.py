@@ -6,14 +6,15 @@ Split's num_outputs), so that old ONNX Runtimes and devices load the graphs.
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 from onnxscript.nn import Module
 
-from bareclip.bundle import FileRecord, file_record
+from bareclip.bundle import Bundle, FileRecord, file_record
+from bareclip.bundle.graph_file import check_graph
 from bareclip.errors import BareclipError
 from bareclip.inference.cuda import NO_CAPTURE
 
@@ -91,6 +92,17 @@ def finished(builder: GraphBuilder) -> ir.Model:
     for node in builder.graph:
         node.metadata_props.clear()  # onnxscript's notes on scopes: a third of the file
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="bareclip")
+
+
+def check_graphs(bundle: Bundle, precisions: Iterable[str]) -> None:
+    """Looks at a bundle's graphs before any is opened, as ``open_graph`` wants it.
+
+    Raises:
+        BundleError: One names other files than its manifest's, or may never end.
+    """
+    for precision in precisions:
+        for tower in bundle.precisions[precision].values():
+            check_graph(bundle.folder, tower)
 
 
 def open_graph(path: Path) -> ir.Model:

@@ -30,7 +30,7 @@ from bareclip.texts.guard import open_tokenizer
 from .disk import room_on_disk
 from .errors import CheckpointError, ParityError
 from .files import graph_file
-from .graph import add_output, finished, new_graph, open_graph
+from .graph import add_output, check_graphs, finished, new_graph, open_graph
 from .image_recipe import RESAMPLING
 from .join import absorb
 from .parity import TOLERANCE
@@ -76,6 +76,7 @@ def write_layout(
 
     Raises:
         CheckpointError: A tower is missing, or ``output`` is there.
+        BundleError: A graph names other files than the bundle's.
         ParityError: A graph answers otherwise than the bundle.
         DiskFullError: It does not fit.
     """
@@ -88,11 +89,13 @@ def write_layout(
             f"{bundle.folder} has graphs of fixed shapes, and transformers.js asks for any: "
             "export the checkpoint without --static"
         )
+    precisions = [name for name in bundle.precisions if name in _VARIANTS]
+    check_graphs(bundle, precisions)
     apart: dict[str, int] = {}
     made = []
     with room_on_disk(), scratch_folder(output) as folder:
         (folder / "onnx").mkdir()
-        for precision in (name for name in bundle.precisions if name in _VARIANTS):
+        for precision in precisions:
             for name, towers in _GRAPHS.items():
                 path = folder / _file(name, _VARIANTS[precision])
                 report(f"writing {path.relative_to(folder)}")

@@ -37,6 +37,7 @@ from .graph import (
     OPSET,
     OUTPUT,
     add_output,
+    check_graphs,
     finished,
     image_input,
     new_graph,
@@ -91,6 +92,7 @@ def add_whole(
         raise CheckpointError(
             f"{bundle.folder} has whole graphs already; --overwrite makes them anew"
         )
+    check_graphs(bundle, bundle.precisions)
     pictures = _pictures(recipe.resize_to)
     with room_on_disk(), _beside(bundle) as fresh:
         resize = fresh(RESIZE)
@@ -198,7 +200,8 @@ def _check_pixels(
     if parity.max_levels > _MOST_LEVELS or parity.differing > _MOST_DIFFERING:
         raise ParityError(
             f"{RESIZE} differs from Pillow's pixels by up to {parity.max_levels} levels, in "
-            f"{parity.differing:.2%} of the values; nothing was written. Please report this bundle"
+            f"{parity.differing:.2%} of the values; no whole graph was written. "
+            "Please report this bundle"
         )
     return found, parity
 
@@ -239,6 +242,6 @@ def _check_vectors(
         raise ParityError(
             f"{precision}/whole.onnx differs from Pillow and the {precision} vision tower by "
             f"{parity.max_difference:.1e}, and by {moved:.1e} of the same pixels, on normalised "
-            "vectors; nothing was written. Please report this bundle"
+            "vectors; no whole graph was written. Please report this bundle"
         )
     return parity

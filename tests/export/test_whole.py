@@ -17,7 +17,7 @@ import bareclip
 from bareclip.bundle import Bundle
 from bareclip.bundle.pair import pair
 from bareclip.errors import BundleError
-from bareclip_export.errors import CheckpointError, ParityError
+from bareclip_export.errors import CheckpointError, ParityError, PrecisionError
 from bareclip_export.export import export
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import quantize
@@ -150,6 +150,29 @@ def test_what_is_added_or_dropped_later_keeps_the_bundle_whole(
     again = quantize(more, "int4", Data([], []), overwrite=True)
     assert again.damage() == []
     assert pair(again, again, tmp_path / "pair").whole is None
+
+
+def test_a_precision_whose_whole_graph_fails_is_kept_and_said_to_be(
+    copy: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = add_whole(copy)
+    with monkeypatch.context() as patch:
+        patch.setitem(resizing._MODES["bicubic"], "cubic_coeff_a", -0.75)
+        with pytest.raises(PrecisionError) as failed:
+            quantize(made, "int4", Data([], []))
+    said = str(failed.value)
+    assert said.startswith(f"int4 is in {copy.folder}, without its whole graph: resize.onnx dif")
+    assert said.endswith(
+        f"`bareclip whole {copy.folder} --overwrite` makes whole graphs anew once that is mended"
+    )
+    assert "nothing was written" not in said
+    kept = Bundle.read(copy.folder)
+    assert kept.damage() == []
+    assert kept.whole == made.whole
+    assert bareclip.load(copy.folder, precision="int4").embed_texts(["a cat"]).shape == (1, 20)
+    again = add_whole(kept, overwrite=True).whole
+    assert again is not None
+    assert list(again.towers) == ["fp32", "int4"]
 
 
 def test_a_manifest_says_of_whole_graphs_what_this_version_knows(copy: Bundle) -> None:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from bareclip.bundle import Bundle
 from bareclip.encoders import Options, TextEncoder
+from bareclip.errors import BareclipError
 from bareclip.measure.fidelity import BASE
 
 from ..errors import PrecisionError
+from ..graph import check_graphs
 from ..whole import add_whole
 from .add import Written, add
 from .data import Data
@@ -82,11 +84,12 @@ def quantize(
 
     Returns:
         The bundle with it, whole graphs too where it has such. Should anything fail, the bundle
-        on disk stays as it was.
+        on disk stays as it was; but for a whole graph, without which a precision is kept.
 
     Raises:
-        PrecisionError: It is unknown, there already, or falls under its floor.
-        BundleError: The bundle has no fp32.
+        PrecisionError: It is unknown, there already, or falls under its floor; or its whole
+            graph cannot be made.
+        BundleError: The bundle has no fp32, or one that names other files than the bundle's.
     """
     if precision not in get_args(Precision):
         raise PrecisionError(
@@ -97,10 +100,19 @@ def quantize(
             f"{bundle.folder} has graphs of fixed shapes, which what compiles them quantizes by "
             f"itself; for {precision} here, export the checkpoint without --static"
         )
+    check_graphs(bundle, {BASE} & bundle.precisions.keys())
     write = partial(_write, bundle, precision, data.half(1), report)
     advice = "Calibrate with more photos like your own"
     made = add(bundle, precision, write, data, force, overwrite, report, advice)
-    return made if bundle.whole is None else add_whole(made, overwrite=True, report=report)
+    if bundle.whole is None:
+        return made
+    try:
+        return add_whole(made, overwrite=True, report=report)
+    except BareclipError as error:
+        raise PrecisionError(
+            f"{precision} is in {bundle.folder}, without its whole graph: {error}; "
+            f"`bareclip whole {bundle.folder} --overwrite` makes whole graphs anew once that is mended"
+        ) from error
 
 
 def _write(

@@ -1,5 +1,6 @@
 """Adding precisions to a bundle: what is measured, what is refused, what is never lost."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import onnx
 import pytest
 
 import bareclip
-from bareclip.bundle import Bundle
+from bareclip.bundle import Bundle, file_record
 from bareclip.errors import BundleError, DeviceError
 from bareclip.images.folders import image_files
 from bareclip.inference.device import Device
@@ -25,6 +26,8 @@ from bareclip_export.export import export
 from bareclip_export.precisions import rounding
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import Precisions, quantize
+from bareclip_export.transformers_js import write_layout
+from bareclip_export.whole import add_whole
 from tests.runtime.test_cli import run
 from tests.variants import SHAPES, picture
 
@@ -192,6 +195,38 @@ def test_what_falls_short_is_not_kept(
     assert "kept by force" in run("info", bundle).stdout
     complaint = run("verify", bundle, code=1)
     assert "falls short at int4: vision mean cosine" in complaint.stderr
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda bundle, report: quantize(bundle, "fp16", NOTHING, report=report),
+        lambda bundle, report: write_layout(bundle, bundle.folder.with_name("web"), report),
+        lambda bundle, report: add_whole(bundle, report=report),
+    ],
+    ids=["quantize", "layout", "whole"],
+)
+def test_a_graph_that_names_other_files_is_refused_before_it_is_opened(
+    bundle: Path, tmp_path: Path, work: Any
+) -> None:
+    graph = bundle / "fp32" / "vision.onnx"
+    shutil.copy(f"{graph}.data", tmp_path / "secret")
+    model = onnx.load(graph, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../../secret"
+    onnx.save(model, graph)
+    made = Bundle.read(bundle, whole=False)
+    vision = made.tower("fp32", "vision")
+    files = vision.files | {vision.graph: file_record(graph)}
+    towers = made.precisions["fp32"] | {"vision": dataclasses.replace(vision, files=files)}
+    dataclasses.replace(made, precisions={"fp32": towers}).write()
+    made, steps = Bundle.read(bundle), list[str]()
+    with pytest.raises(BundleError, match=r"keeps weights in '\.\./\.\./secret', which is none of"):
+        work(made, steps.append)
+    assert steps == []
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "secret"}
 
 
 def test_what_is_there_is_not_lost(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
