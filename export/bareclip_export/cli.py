@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bareclip.bundle import MANIFEST, Bundle
 from bareclip.cli.output import note, print_fidelity, say, say_json
@@ -102,6 +103,8 @@ def export(
         from .precisions.quantize import Precisions
     except ImportError as error:
         raise _extra_missing(error) from error
+    if layout == "transformers.js" and (Path(checkpoint) / MANIFEST).is_file():
+        _refuse_what_bundles_have(checkpoint)
     wanted = Precisions.read(precision, calibrate, captions, force)
     if layout == "transformers.js":
         if whole or static is not None or overwrite:
@@ -125,6 +128,22 @@ def export(
     _print_made(bundle, output, as_json)
 
 
+def _refuse_what_bundles_have(bundle: str) -> None:
+    """Refuses options for what was settled when a bundle was made.
+
+    Raises:
+        click.UsageError: One of them was given.
+    """
+    context = click.get_current_context()
+    for name in ("precision", "calibrate", "captions", "force", "via", "model"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"--{name} is for a checkpoint, and {bundle} is a bundle, whose precisions are "
+                f"taken as they are: add one first with bareclip quantize {bundle} "
+                "--precision int8."
+            )
+
+
 def _for_transformers_js(
     source: str,
     output: Path,
@@ -134,9 +153,11 @@ def _for_transformers_js(
     as_json: bool,
 ) -> None:
     from .export import export as convert
-    from .transformers_js import write_layout
+    from .transformers_js import free_place, write_layout
 
-    if (Path(source) / MANIFEST).is_file():
+    free_place(output)  # before a checkpoint is converted, which takes long
+    of_bundle = (Path(source) / MANIFEST).is_file()
+    if of_bundle:
         made = write_layout(Bundle.read(Path(source)), output, note)
     else:
         with scratch_folder(output.resolve()) as scratch:
@@ -155,9 +176,14 @@ def _for_transformers_js(
         return
     say(f"{output}: {', '.join(names)}, verified")
     if "model_quantized.onnx" not in names:
+        add = (
+            f"make it first with bareclip quantize {source} --precision int8"
+            if of_bundle
+            else "give --precision fp32,int8"
+        )
         note(
-            "in a browser transformers.js asks for q8, which this folder lacks: give --precision "
-            "fp32,int8, or its user dtype: 'fp32'"
+            f"in a browser transformers.js asks for q8, which this folder lacks: {add}, or have "
+            "its user give dtype: 'fp32'"
         )
 
 

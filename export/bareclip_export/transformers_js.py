@@ -81,9 +81,7 @@ def write_layout(
         DiskFullError: It does not fit.
     """
     image, text = bundle.image_recipe(), bundle.text_recipe()
-    output = output.resolve()
-    if output.exists():
-        raise CheckpointError(f"{output} exists already; give another -o")
+    output = free_place(output)
     if bundle.static_batch is not None:
         raise CheckpointError(
             f"{bundle.folder} has graphs of fixed shapes, and transformers.js asks for any: "
@@ -109,6 +107,18 @@ def write_layout(
         _write_tokenizer(bundle, text, folder, report)
         folder.rename(output)
     return made
+
+
+def free_place(output: Path) -> Path:
+    """Where a folder for transformers.js can be made, as a whole path.
+
+    Raises:
+        CheckpointError: Something is there.
+    """
+    output = output.resolve()
+    if output.exists():
+        raise CheckpointError(f"{output} exists already; give another -o")
+    return output
 
 
 def _file(graph: str, variant: str | None) -> str:

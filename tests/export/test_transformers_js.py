@@ -27,7 +27,7 @@ from bareclip_export.export import export, import_graphs
 from bareclip_export.precisions.data import Data
 from bareclip_export.precisions.quantize import Precisions
 from bareclip_export.transformers_js import write_layout
-from tests.runtime.test_cli import run
+from tests.runtime.test_cli import complaint, run
 from tests.seeded import siglip
 from tests.variants import TEXTS, batch, picture
 
@@ -169,6 +169,36 @@ def test_a_graph_that_answers_otherwise_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--precision", "fp32,int8"],
+        ["--calibrate", "."],
+        ["--captions", "."],
+        ["--force"],
+        ["--via", "authored"],
+        ["--model", "ViT-B-32"],
+    ],
+)
+def test_options_for_a_checkpoint_are_refused_of_a_bundle(
+    given: list[str], bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    place = bundles["tiny"]
+    command = ["export", place, "-o", tmp_path / "web", "--layout", "transformers.js", *given]
+    said = complaint(*command, code=2)
+    assert f"{given[0]} is for a checkpoint, and {place} is a bundle" in said
+    assert f"bareclip quantize {place} --precision int8" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_without_int8_is_told_how_to_have_it(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    place = bundles["tiny"]
+    found = run("export", place, "-o", tmp_path / "web", "--layout", "transformers.js")
+    assert f"make it first with bareclip quantize {place} --precision int8" in found.stderr
+
+
 def test_the_command(checkpoints: dict[str, Path], precise: Path, tmp_path: Path) -> None:
     web = ["--layout", "transformers.js"]
     found = run("export", precise, "-o", tmp_path / "of-bundle", *web)
@@ -179,6 +209,9 @@ def test_the_command(checkpoints: dict[str, Path], precise: Path, tmp_path: Path
     )
     found = run("export", checkpoints["tiny"], "-o", tmp_path / "of-checkpoint", *web)
     assert "which this folder lacks: give --precision" in found.stderr
+    again = run("export", checkpoints["tiny"], "-o", tmp_path / "of-checkpoint", *web, code=1)
+    assert "exists already; give another -o" in again.stderr
+    assert again.stderr.count("\n") == 1  # nothing was converted for it
     assert sorted(path.name for path in (tmp_path / "of-checkpoint").iterdir()) == [
         "config.json",
         "onnx",
