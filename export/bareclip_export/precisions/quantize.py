@@ -111,7 +111,7 @@ def quantize(
     except BareclipError as error:
         raise PrecisionError(
             f"{precision} is in {bundle.folder}, without its whole graph: {error}; "
-            f"`bareclip whole {bundle.folder} --overwrite` makes whole graphs anew once that is mended"
+            f"`bareclip whole {bundle.folder} --overwrite` makes them anew once that is mended"
         ) from error
 
 
