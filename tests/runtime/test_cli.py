@@ -297,7 +297,7 @@ def test_a_wrong_command_line_exits_with_2_and_names_the_help(photos: Path, tmp_
     for said, arguments in {
         "No such command 'clasify'": ["clasify"],
         "No such option": ["--frobnicate", "info"],
-        "Missing option '--labels'": ["classify", image],
+        "give --labels or --classifier, one of the two": ["classify", image],
         "Missing argument 'IMAGES...'": ["classify", "--labels", "a,b"],
         "--label": ["classify", image, "--label", "a,b"],
         "Option '--labels' requires an argument": ["classify", image, "--labels"],
@@ -343,10 +343,11 @@ def test_other_exit_codes_pass_through(raised: str) -> None:
 
 
 def test_verbs_about_a_bundle_take_it_first_and_others_by_option() -> None:
-    about = {"bench", "evaluate", "info", "push", "quantize", "verify"}
+    about = {"bench", "evaluate", "info", "push", "quantize", "verify", "whole"}
     # pair is about two.
     using = {
         "classify", "embed", "index", "index-import", "map", "search", "serve", "similarity",
+        "tag", "teach",
     }  # fmt: skip
     context = click.Context(commands)
     verbs = {name: commands.get_command(context, name) for name in commands.list_commands(context)}
