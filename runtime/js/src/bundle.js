@@ -146,6 +146,12 @@ export function readBundle(text, place) {
   }
   const manifest = MANIFEST_KIND(data, where);
   checkValues(manifest, where);
+  if (manifest.static_batch !== null) {
+    throw new BundleError(
+      `${where} has graphs of fixed shapes, for compilers for phones and NPUs: export the ` +
+        "checkpoint without --static",
+    );
+  }
   warnOfOldTexts(manifest, place);
   return new Bundle(manifest, place);
 }
