@@ -218,8 +218,10 @@ def prompts(count: int) -> list[str]:
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown; a ratio is the peer's time over bareclip's, turn by turn."""
     lines = []
-    for work, words in WORKS.items():
-        lines += [f"| {words} | median | least to most | times bareclip fp32 | least cosine |"]
+    for work in measured(report):
+        lines += [
+            f"| {WORKS[work]} | median | least to most | times bareclip fp32 | least cosine |"
+        ]
         lines += ["| --- | --- | --- | --- | --- |"]
         for name, peer in sorted(
             report["peers"].items(), key=lambda item: item[1]["ms"][work]["median"]
@@ -236,11 +238,16 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measured(report: dict[str, Any]) -> list[str]:
+    """The works that a report has: it may be of before there were others."""
+    return [work for work in WORKS if all(work in peer["ms"] for peer in report["peers"].values())]
+
+
 def winners(report: dict[str, Any]) -> list[str]:
     """Who is fastest at each work, as Markdown: of ours, and of peers as near to fp32 or nearer."""
     lines = ["| who wins | best of ours | best peer, as near to fp32 | its time over ours |"]
     lines += ["| --- | --- | --- | --- |"]
-    for work in WORKS:
+    for work in measured(report):
         found = best(report, work)
         if found is not None:
             ours, peer, ratio = found

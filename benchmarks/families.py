@@ -45,7 +45,7 @@ def main() -> None:
 def measured(bundles: list[Bundle], rounds: int) -> dict[str, Any]:
     """Milliseconds of every model, precision and kind of work."""
     works = {
-        (bundle.name, precision, name): work
+        (bundle.folder.name, precision, name): work
         for bundle in bundles
         for precision in PRECISIONS
         if precision in bundle.precisions
@@ -59,7 +59,7 @@ def measured(bundles: list[Bundle], rounds: int) -> dict[str, Any]:
             started = time.perf_counter()
             work()
             best[key] = min(best[key], 1000 * (time.perf_counter() - started))
-    models: dict[str, Any] = {bundle.name: {} for bundle in bundles}
+    models: dict[str, Any] = {bundle.folder.name: {} for bundle in bundles}
     for (model, precision, name), took in best.items():
         each = took / 8 if name == "images" else took
         models[model].setdefault(precision, {})[name] = round(each, 2)

@@ -46,6 +46,7 @@ def main(folder: Path) -> None:
         prompts=reports["compare"]["counts"]["prompts"],
         aims=aims(reports["compare"], reports["cold_start"], reports["roofline"]),
         missed=missed.read_text(encoding="utf-8") if missed.is_file() else "",
+        absent=absent(reports["compare"]),
         compare=compare.table(reports["compare"]),
         cold=cold_start.table(reports["cold_start"]),
         roofline=roofline.table(reports["roofline"]),
@@ -58,6 +59,18 @@ def main(folder: Path) -> None:
         families=families.table(models),
     )
     folder.with_suffix(".md").write_text(page, encoding="utf-8")
+
+
+def absent(report: dict[str, Any]) -> str:
+    """What compare.py measures and the report has not, in a paragraph; none where it has all."""
+    works = [title(work) for work in compare.WORKS if work not in compare.measured(report)]
+    peers = [name for name in compare.PEERS if name not in {*report["peers"], *report["failed"]}]
+    if not works and not peers:
+        return ""
+    return (
+        "\n\n**Not in these figures**, which are older than what compare.py now measures: "
+        f"{', '.join(works + peers)}. So who wins below is among those that are."
+    )
 
 
 def aims(report: dict[str, Any], cold_start: dict[str, Any], roofline: dict[str, Any]) -> str:
@@ -105,9 +118,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
     """Milliseconds of every peer at each work, as bars."""
     figure = Figure(figsize=(12, 9), layout="constrained")
     panes = list(figure.subplots(2, 3).flat)
-    for spare in panes[len(compare.WORKS) :]:
+    works = compare.measured(report)
+    for spare in panes[len(works) :]:
         spare.remove()
-    for pane, (work, words) in zip(panes, compare.WORKS.items(), strict=False):
+    for pane, work in zip(panes, works, strict=False):
         names = sorted(
             report["peers"], key=lambda name: -report["peers"][name]["ms"][work]["median"]
         )
@@ -115,7 +129,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         colours = ["tab:orange" if name in OURS else "tab:gray" for name in names]
         bars = pane.barh(names, times, color=colours)
         pane.bar_label(bars, fmt="%.1f", padding=2, fontsize="small")
-        pane.set_title(words, fontsize="medium")
+        pane.set_title(compare.WORKS[work], fontsize="medium")
         pane.margins(x=0.22)
     figure.suptitle(
         f"{report['machine']['cpu']}, {report['machine']['cores']} cores; less is better"
@@ -156,7 +170,7 @@ begin alike, which bareclip computes once, hence the row of texts that do not. O
 graphs that bareclip exports. Two more do not take part: sentence-transformers' ONNX backend (5.7.0)
 refuses texts without pictures ("Input pixel_values is required by model but not provided"), and
 faster-clip (0.4.0) reads weights in a form of its own alone; its own page has it slower at images
-than PyTorch. infinity answers over HTTP: `benchmarks/serve_peers.py`.
+than PyTorch. infinity answers over HTTP: `benchmarks/serve_peers.py`.{absent}
 
 ## What was aimed at
 
@@ -189,8 +203,7 @@ or cheaper ones, hence more than 100 %.
 Towers alone, of seeded weights at full size, in one process and in turns: the best of
 {families_rounds} rounds, and how many times as fast as ViT-B/32 that is at the same precision. The
 processor: {families_cpu}, {families_cores} cores, with {instructions}; ONNX Runtime
-{families_onnxruntime}. In int8 all products are static but those of one token per picture or text;
-calibrated on four photos and four captions, since the speed depends on no scale.
+{families_onnxruntime}. int8 was calibrated on photos and captions.
 
 {families}
 

@@ -55,6 +55,7 @@ def test_a_saved_one_answers_the_same_bits_without_a_text_tower(
 def test_other_models_are_refused_and_other_precisions_are_not(
     clip: bareclip.Clip, bundles: dict[str, Path], precise: Path, saved: Path
 ) -> None:
+    pytest.importorskip("onnxruntime", minversion="1.22")  # which int8 needs
     with pytest.raises(ClassifierError, match=r"made with tiny \(fp32, 20 wide\), and .* is odd "):
         bareclip.load_classifier(saved, bareclip.load(bundles["odd"]))
     with pytest.raises(ClassifierError, match=r"is bareclip-demo.*; give the same model"):
@@ -209,6 +210,7 @@ def test_the_command(bundles: dict[str, Path], saved: Path, tmp_path: Path) -> N
 
 
 def test_a_bundle_of_int8_alone_answers_without_its_texts(precise: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", minversion="1.22")  # which int8 needs
     copy = Path(shutil.copytree(precise, tmp_path / "int8"))
     whole = Bundle.read(copy)
     kept = {"int8": whole.precisions["int8"]}

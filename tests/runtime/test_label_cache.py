@@ -72,6 +72,7 @@ def test_the_second_process_embeds_nothing_and_has_the_same_bits(
 def test_whatever_a_matrix_depends_on_makes_another(
     bundles: dict[str, Path], precise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("onnxruntime", minversion="1.22")  # which int8 needs
     ways: list[dict[str, Any]] = [
         {"bundle": bundles["tiny"]},
         {"bundle": bundles["odd"]},

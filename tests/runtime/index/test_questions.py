@@ -117,7 +117,7 @@ def taken(path: Path, when: str, tag: int = 36867, seed: int = 0) -> None:
     image = picture(40, 30, seed=seed)
     exif = image.getexif()
     exif[0x0110] = "a camera"  # without a tag beside it Pillow writes no Exif to a PNG
-    exif.get_ifd(0x8769)[tag] = when
+    exif[0x8769] = {tag: when}  # old Pillows write no part that get_ifd made
     image.save(path, exif=exif)
 
 
