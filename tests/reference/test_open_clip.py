@@ -14,7 +14,7 @@ from bareclip_export.export import export
 from tests.seeded.open_clip import CONFIGS, write_checkpoint
 from tests.variants import SHAPES, picture
 
-from .conftest import Corpus
+from .conftest import Corpus, long
 from .open_clip_oracle import OpenClip, openai_tokenizer
 from .test_transformers import AWKWARD, show
 from .trained_tokenizers import train_gemma
@@ -47,10 +47,11 @@ SMALL = [
 MARKUP = ["a <end_of_text> inside <START_OF_TEXT>", "&amp;lt;b&amp;gt; snake_case, (odd)", "ÃƒÂ©"]
 
 
-FULL = ["ViT-B-32", "RN50", "RN101", "RN50x4", "ViT-B-16-SigLIP", "ViT-B-32-SigLIP2-256"]
+FULL = ["ViT-B-32", "RN50", "ViT-B-32-SigLIP2-256"]
+LONG = ["RN101", "RN50x4", "ViT-B-16-SigLIP"]  # minutes; of kinds that the others are of
 
 
-@pytest.mark.parametrize("name", [*SMALL, *FULL])
+@pytest.mark.parametrize("name", [*SMALL, *FULL, *long(*LONG)])
 def test_a_bundle_answers_as_open_clip(tmp_path: Path, corpus: Corpus, name: str) -> None:
     own = "hf_tokenizer_name" in CONFIGS[name]["text_cfg"]
     folder, tokenizer = tmp_path / "checkpoint", None if own else openai_tokenizer()
