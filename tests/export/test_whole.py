@@ -163,7 +163,7 @@ def test_a_precision_whose_whole_graph_fails_is_kept_and_said_to_be(
     said = str(failed.value)
     assert said.startswith(f"int4 is in {copy.folder}, without its whole graph: resize.onnx dif")
     assert said.endswith(
-        f"`bareclip whole {copy.folder} --overwrite` makes whole graphs anew once that is mended"
+        f"`bareclip whole {copy.folder} --overwrite` makes them anew once that is mended"
     )
     assert "nothing was written" not in said
     kept = Bundle.read(copy.folder)
