@@ -72,8 +72,8 @@ class Checkpoint:
             return cls._of_file(folder, model)
         if model is not None:
             raise CheckpointError(
-                f"--model is for a file of weights, such as epoch_5.pt; {source} is none, and has "
-                "a configuration of its own: leave --model out"
+                f"--model is for a file of weights, such as epoch_5.pt, and {source} is no file "
+                "here; a folder or a name on the Hub has a configuration of its own: leave it out"
             )
         if not folder.is_dir():
             folder, revision = hub.download(source, graphs)
