@@ -2,8 +2,10 @@
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -129,23 +131,8 @@ def train_pieces(folder: Path, texts: Iterable[str], size: int, context: int) ->
     Returns:
         How many tokens it has.
     """
-    spm = pytest.importorskip("sentencepiece")
-    transformers = pytest.importorskip("transformers")
-    written = io.BytesIO()
-    spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=written,
-        vocab_size=size,
-        character_coverage=0.9995,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    path = folder / "sentencepiece.bpe.model"
-    path.write_bytes(written.getvalue())
-    made = transformers.XLMRobertaTokenizerFast(vocab_file=str(path), model_max_length=context)
-    made.save_pretrained(folder)
-    path.unlink()
-    return len(made)
+    kind = pytest.importorskip("transformers").XLMRobertaTokenizerFast
+    return _saved_pieces(folder, texts, size, partial(kind, model_max_length=context))
 
 
 def train_nllb(folder: Path, texts: Iterable[str], size: int) -> int:
@@ -154,8 +141,12 @@ def train_nllb(folder: Path, texts: Iterable[str], size: int) -> int:
     Returns:
         How many tokens it has.
     """
+    kind = pytest.importorskip("transformers").NllbTokenizerFast
+    return _saved_pieces(folder, texts, size, kind)
+
+
+def _saved_pieces(folder: Path, texts: Iterable[str], size: int, kind: Callable[..., Any]) -> int:
     spm = pytest.importorskip("sentencepiece")
-    transformers = pytest.importorskip("transformers")
     written = io.BytesIO()
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
@@ -167,7 +158,7 @@ def train_nllb(folder: Path, texts: Iterable[str], size: int) -> int:
     )
     path = folder / "sentencepiece.bpe.model"
     path.write_bytes(written.getvalue())
-    made = transformers.NllbTokenizerFast(vocab_file=str(path))
+    made = kind(vocab_file=str(path))
     made.save_pretrained(folder)
     path.unlink()
     return len(made)

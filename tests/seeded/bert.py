@@ -17,10 +17,10 @@ from safetensors.numpy import save_file
 
 from . import clip, open_clip
 from .clip import Sizes, Tower, write_json
+from .shapes import Shapes, add
 from .word_pieces import word_piece_vocabulary, write_word_pieces
 
 Config = dict[str, Any]
-Shapes = dict[str, tuple[int, ...]]
 
 _SMALL = {
     "hidden_size": 32,
@@ -212,7 +212,7 @@ def write_open_clip_weights(folder: Path, config: Config, seed: int = 0) -> None
     name, width = "text.transformer.", config["hidden_size"]
     found = shapes(config, name)
     if text.get("hf_pooler_type") == "cls_pooler":
-        _add(found, f"{name}pooler.dense", width, width)
+        add(found, f"{name}pooler.dense", width, width)
     if text.get("hf_proj_type", "mlp") == "mlp":
         found["text.proj.0.weight"] = ((width + out) // 2, width)
         found["text.proj.2.weight"] = (out, (width + out) // 2)
@@ -279,7 +279,7 @@ def write_m_clip(
          "numDims": out, "transformerDimensions": width},
     )  # fmt: skip
     found = shapes(config, "transformer.")
-    _add(found, "LinearTransformation", out, width)
+    add(found, "LinearTransformation", out, width)
     save(found, folder / "model.safetensors", seed)
     return folder
 
@@ -359,36 +359,32 @@ def shapes(config: Config, name: str) -> Shapes:
     }
     if not distil:
         found[f"{place}.token_type_embeddings.weight"] = (config.get("type_vocab_size", 2), width)
-    _add(found, f"{place}.LayerNorm", width)
+    add(found, f"{place}.LayerNorm", width)
     for index in range(layers):
         if distil:
             layer = f"{name}transformer.layer.{index}"
             for part in "qkv":
-                _add(found, f"{layer}.attention.{part}_lin", width, width)
-            _add(found, f"{layer}.attention.out_lin", width, width)
-            _add(found, f"{layer}.sa_layer_norm", width)
-            _add(found, f"{layer}.ffn.lin1", wide, width)
-            _add(found, f"{layer}.ffn.lin2", width, wide)
-            _add(found, f"{layer}.output_layer_norm", width)
+                add(found, f"{layer}.attention.{part}_lin", width, width)
+            add(found, f"{layer}.attention.out_lin", width, width)
+            add(found, f"{layer}.sa_layer_norm", width)
+            add(found, f"{layer}.ffn.lin1", wide, width)
+            add(found, f"{layer}.ffn.lin2", width, wide)
+            add(found, f"{layer}.output_layer_norm", width)
             continue
         layer = f"{name}encoder.layer.{index}"
         for part in ("query", "key", "value"):
-            _add(found, f"{layer}.attention.self.{part}", width, width)
-        _add(found, f"{layer}.attention.output.dense", width, width)
-        _add(found, f"{layer}.attention.output.LayerNorm", width)
-        _add(found, f"{layer}.intermediate.dense", wide, width)
-        _add(found, f"{layer}.output.dense", width, wide)
-        _add(found, f"{layer}.output.LayerNorm", width)
+            add(found, f"{layer}.attention.self.{part}", width, width)
+        add(found, f"{layer}.attention.output.dense", width, width)
+        add(found, f"{layer}.attention.output.LayerNorm", width)
+        add(found, f"{layer}.intermediate.dense", wide, width)
+        add(found, f"{layer}.output.dense", width, wide)
+        add(found, f"{layer}.output.LayerNorm", width)
     return found
 
 
 def save(found: Shapes, path: Path, seed: int) -> None:
     """Weights of these shapes."""
     save_file({name: _weights(name, shape, seed) for name, shape in found.items()}, path)
-
-
-def _add(found: Shapes, name: str, *shape: int) -> None:
-    found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
 
 
 def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-Shapes = dict[str, tuple[int, ...]]
+from .shapes import Shapes, add, add_timm_block
 
 # Blocks and widths of each stage, by timm's name; the small ones are names of our own.
 CONVNEXT = {
@@ -46,22 +46,22 @@ def add_trunk(found: Shapes, out: int, vision: dict[str, Any]) -> bool:
 def _add_convnext(
     found: Shapes, out: int, proj: str, blocks: tuple[int, ...], widths: tuple[int, ...]
 ) -> None:
-    _add(found, "visual.trunk.stem.0", widths[0], 3, 4, 4)
-    _add(found, "visual.trunk.stem.1", widths[0])
+    add(found, "visual.trunk.stem.0", widths[0], 3, 4, 4)
+    add(found, "visual.trunk.stem.1", widths[0])
     for index, (count, width) in enumerate(zip(blocks, widths, strict=True)):
         stage = f"visual.trunk.stages.{index}"
         if index:
-            _add(found, f"{stage}.downsample.0", widths[index - 1])
-            _add(found, f"{stage}.downsample.1", width, widths[index - 1], 2, 2)
+            add(found, f"{stage}.downsample.0", widths[index - 1])
+            add(found, f"{stage}.downsample.1", width, widths[index - 1], 2, 2)
         for block in (f"{stage}.blocks.{number}" for number in range(count)):
             found[f"{block}.gamma"] = (width,)
-            _add(found, f"{block}.conv_dw", width, 1, 7, 7)
-            _add(found, f"{block}.norm", width)
-            _add(found, f"{block}.mlp.fc1", 4 * width, width)
-            _add(found, f"{block}.mlp.fc2", width, 4 * width)
-    _add(found, "visual.trunk.head.norm", widths[-1])
+            add(found, f"{block}.conv_dw", width, 1, 7, 7)
+            add(found, f"{block}.norm", width)
+            add(found, f"{block}.mlp.fc1", 4 * width, width)
+            add(found, f"{block}.mlp.fc2", width, 4 * width)
+    add(found, "visual.trunk.head.norm", widths[-1])
     if proj == "mlp":
-        _add(found, "visual.head.mlp.fc1", 2 * out, widths[-1])
+        add(found, "visual.head.mlp.fc1", 2 * out, widths[-1])
         found["visual.head.mlp.fc2.weight"] = (out, 2 * out)
     else:
         found["visual.head.proj.weight"] = (out, widths[-1])
@@ -91,14 +91,14 @@ def _add_fastvit(
                 _add_squeeze(found, f"{down}.0.se", width, width // 4)
             _add_mobile_one(found, f"{down}.1", width, width, 1, identity=True)
         if attends:
-            _add(found, f"{stage}.pos_emb.pos_enc", width, 1, 7, 7)
+            add(found, f"{stage}.pos_emb.pos_enc", width, 1, 7, 7)
         for block in (f"{stage}.blocks.{number}" for number in range(count)):
             scale = "layer_scale"
             if attends:
                 scale = "layer_scale_2"
-                (_add if newer else _add_batch_norm)(found, f"{block}.norm", width)
+                (add if newer else _add_batch_norm)(found, f"{block}.norm", width)
                 found[f"{block}.token_mixer.qkv.weight"] = (3 * width, width)
-                _add(found, f"{block}.token_mixer.proj", width, width)
+                add(found, f"{block}.token_mixer.proj", width, width)
                 found[f"{block}.layer_scale_1.gamma"] = (width, 1, 1)
             else:
                 mixer = f"{block}.token_mixer"
@@ -106,12 +106,12 @@ def _add_fastvit(
                 _add_batch_norm(found, f"{mixer}.norm.identity", width)
                 found[f"{mixer}.layer_scale.gamma"] = (width, 1, 1)
             _add_normed(found, f"{block}.mlp.conv", width, 1, 7)
-            _add(found, f"{block}.mlp.fc1", ratio * width, width, 1, 1)
-            _add(found, f"{block}.mlp.fc2", width, ratio * width, 1, 1)
+            add(found, f"{block}.mlp.fc1", ratio * width, width, 1, 1)
+            add(found, f"{block}.mlp.fc2", width, ratio * width, 1, 1)
             found[f"{block}.{scale}.gamma"] = (width, 1, 1)
     _add_mobile_one(found, f"{trunk}.final_conv", 2 * width, 1, 3, single=True)
     _add_squeeze(found, f"{trunk}.final_conv.se", 2 * width, 2 * width // 16)
-    _add(found, f"{trunk}.head.fc", out, 2 * width)
+    add(found, f"{trunk}.head.fc", out, 2 * width)
 
 
 def _add_vit(found: Shapes, out: int, size: int, width: int, layers: int, patch: int) -> None:
@@ -119,23 +119,18 @@ def _add_vit(found: Shapes, out: int, size: int, width: int, layers: int, patch:
     found[f"{trunk}.cls_token"] = (1, 1, width)
     if patch:
         found[f"{trunk}.patch_embed.proj.weight"] = (width, 3, patch, patch)
-        _add(found, f"{trunk}.norm_pre", width)
+        add(found, f"{trunk}.norm_pre", width)
     else:
         stem, inner = f"{trunk}.patch_embed.backbone", width // 4
         _add_normed(found, f"{stem}.0", inner, 3, 4)
         _add_normed(found, f"{stem}.1", inner, inner, 2)
-        _add(found, f"{stem}.2.conv", width, inner, 2, 2)
+        add(found, f"{stem}.2.conv", width, inner, 2, 2)
     tokens = (size // (patch or 16)) ** 2 + bool(patch)
     found[f"{trunk}.pos_embed"] = (1, tokens, width)
     for block in (f"{trunk}.blocks.{number}" for number in range(layers)):
-        _add(found, f"{block}.norm1", width)
-        _add(found, f"{block}.attn.qkv", 3 * width, width)
-        _add(found, f"{block}.attn.proj", width, width)
-        _add(found, f"{block}.norm2", width)
-        _add(found, f"{block}.mlp.fc1", 4 * width, width)
-        _add(found, f"{block}.mlp.fc2", width, 4 * width)
-    _add(found, f"{trunk}.norm", width)
-    _add(found, f"{trunk}.head", out, width)
+        add_timm_block(found, block, width)
+    add(found, f"{trunk}.norm", width)
+    add(found, f"{trunk}.head", out, width)
 
 
 def _add_mobile_one(
@@ -160,15 +155,11 @@ def _add_normed(found: Shapes, name: str, out: int, grouped: int, side: int) -> 
 
 
 def _add_squeeze(found: Shapes, name: str, width: int, reduced: int) -> None:
-    _add(found, f"{name}.fc1", reduced, width, 1, 1)
-    _add(found, f"{name}.fc2", width, reduced, 1, 1)
+    add(found, f"{name}.fc1", reduced, width, 1, 1)
+    add(found, f"{name}.fc2", width, reduced, 1, 1)
 
 
 def _add_batch_norm(found: Shapes, name: str, width: int) -> None:
-    _add(found, name, width)
+    add(found, name, width)
     found[f"{name}.running_mean"] = found[f"{name}.running_var"] = (width,)
     found[f"{name}.num_batches_tracked"] = ()
-
-
-def _add(found: Shapes, name: str, *shape: int) -> None:
-    found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-Shapes = dict[str, tuple[int, ...]]
+from .shapes import Shapes, add, add_timm_pooling
 
 # Width, layers, units of an MLP, patch, image size, by timm's name; the small ones are names of
 # our own. Queries, keys and values are apart in EVA-02's B and L, and MLPs gated.
@@ -44,26 +44,26 @@ def _add_eva(found: Shapes, out: int, name: str) -> None:
     trunk, rotary = "visual.trunk", "eva02_base" in name or "eva02_large" in name
     found[f"{trunk}.cls_token"] = (1, 1, width)
     found[f"{trunk}.pos_embed"] = (1, 1 + (size // patch) ** 2, width)
-    _add(found, f"{trunk}.patch_embed.proj", width, 3, patch, patch)
+    add(found, f"{trunk}.patch_embed.proj", width, 3, patch, patch)
     for block in (f"{trunk}.blocks.{number}" for number in range(layers)):
-        _add(found, f"{block}.norm1", width)
-        _add(found, f"{block}.norm2", width)
-        _add(found, f"{block}.attn.proj", width, width)
-        _add(found, f"{block}.mlp.fc2", width, hidden)
+        add(found, f"{block}.norm1", width)
+        add(found, f"{block}.norm2", width)
+        add(found, f"{block}.attn.proj", width, width)
+        add(found, f"{block}.mlp.fc2", width, hidden)
         if rotary:
-            _add(found, f"{block}.attn.q_proj", width, width)
+            add(found, f"{block}.attn.q_proj", width, width)
             found[f"{block}.attn.k_proj.weight"] = (width, width)
-            _add(found, f"{block}.attn.v_proj", width, width)
-            _add(found, f"{block}.attn.norm", width)
-            _add(found, f"{block}.mlp.fc1_g", hidden, width)
-            _add(found, f"{block}.mlp.fc1_x", hidden, width)
-            _add(found, f"{block}.mlp.norm", hidden)
+            add(found, f"{block}.attn.v_proj", width, width)
+            add(found, f"{block}.attn.norm", width)
+            add(found, f"{block}.mlp.fc1_g", hidden, width)
+            add(found, f"{block}.mlp.fc1_x", hidden, width)
+            add(found, f"{block}.mlp.norm", hidden)
         else:
             found[f"{block}.attn.qkv.weight"] = (3 * width, width)
             found[f"{block}.attn.q_bias"] = found[f"{block}.attn.v_bias"] = (width,)
-            _add(found, f"{block}.mlp.fc1", hidden, width)
-    _add(found, f"{trunk}.norm", width)
-    _add(found, f"{trunk}.head", out, width)
+            add(found, f"{block}.mlp.fc1", hidden, width)
+    add(found, f"{trunk}.norm", width)
+    add(found, f"{trunk}.head", out, width)
 
 
 def _add_pe(found: Shapes, out: int, name: str) -> None:
@@ -73,25 +73,14 @@ def _add_pe(found: Shapes, out: int, name: str) -> None:
         found[f"{trunk}.cls_token"] = (1, 1, width)
     found[f"{trunk}.pos_embed"] = (1, first + (size // patch) ** 2, width)
     found[f"{trunk}.patch_embed.proj.weight"] = (width, 3, patch, patch)
-    _add(found, f"{trunk}.norm_pre", width)
+    add(found, f"{trunk}.norm_pre", width)
     for block in (f"{trunk}.blocks.{number}" for number in range(layers)):
-        _add(found, f"{block}.norm1", width)
-        _add(found, f"{block}.norm2", width)
-        _add(found, f"{block}.attn.qkv", 3 * width, width)
-        _add(found, f"{block}.attn.proj", width, width)
-        _add(found, f"{block}.mlp.fc1", hidden, width)
-        _add(found, f"{block}.mlp.fc2", width, hidden)
-    _add(found, f"{trunk}.norm", width)
-    pool = f"{trunk}.attn_pool"
-    found[f"{pool}.latent"] = (1, 1, width)
-    _add(found, f"{pool}.q", width, width)
-    _add(found, f"{pool}.kv", 2 * width, width)
-    _add(found, f"{pool}.proj", width, width)
-    _add(found, f"{pool}.norm", width)
-    _add(found, f"{pool}.mlp.fc1", 4 * width, width)
-    _add(found, f"{pool}.mlp.fc2", width, 4 * width)
-    _add(found, f"{trunk}.head", out, width)
-
-
-def _add(found: Shapes, name: str, *shape: int) -> None:
-    found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
+        add(found, f"{block}.norm1", width)
+        add(found, f"{block}.norm2", width)
+        add(found, f"{block}.attn.qkv", 3 * width, width)
+        add(found, f"{block}.attn.proj", width, width)
+        add(found, f"{block}.mlp.fc1", hidden, width)
+        add(found, f"{block}.mlp.fc2", width, hidden)
+    add(found, f"{trunk}.norm", width)
+    add_timm_pooling(found, f"{trunk}.attn_pool", width)
+    add(found, f"{trunk}.head", out, width)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from . import open_clip
-from .bert import TEXT_CFG, Config, Shapes, save
+from .bert import TEXT_CFG, Config, save
 from .clip import write_json
+from .shapes import Shapes
 
 LANGUAGES = ["arb_Arab", "eng_Latn", "jpn_Jpan", "kor_Hang", "zho_Hans"]
 # config.json by model; vocab_size is the tokenizer's.

@@ -19,11 +19,11 @@ from safetensors.numpy import save_file
 
 from . import convolutional, eva
 from .clip import make_tokenizer, write_json
+from .shapes import Shapes, add, add_timm_block, add_timm_pooling
 from .siglip import make_unigram_tokenizer
 from .word_pieces import word_piece_vocabulary, write_word_pieces
 
 Config = dict[str, Any]
-Shapes = dict[str, tuple[int, ...]]
 
 _TEXT = {"context_length": 24, "width": 32, "heads": 2, "layers": 2}
 _VISION = {"image_size": 32, "patch_size": 8, "width": 48, "head_width": 16, "layers": 3}
@@ -296,9 +296,9 @@ def _add_text(found: Shapes, config: Config) -> None:
     found[f"{name}token_embedding.weight"] = (text["vocab_size"], width)
     found[f"{name}positional_embedding"] = (text["context_length"], width)
     _add_blocks(found, f"{name}transformer", width, text["layers"], 4.0)
-    _add(found, f"{name}ln_final", width)
+    add(found, f"{name}ln_final", width)
     if text.get("proj_bias"):
-        _add(found, f"{name}text_projection", out, width)
+        add(found, f"{name}text_projection", out, width)
     else:
         found[f"{name}text_projection"] = (width, out)
 
@@ -312,10 +312,10 @@ def _add_vit(found: Shapes, out: int, vision: Config) -> None:
     found["visual.class_embedding"] = (width,)
     found["visual.positional_embedding"] = (1 + (size // patch) ** 2, width)
     if not vision.get("no_ln_pre"):
-        _add(found, "visual.ln_pre", width)
+        add(found, "visual.ln_pre", width)
     ratio = vision.get("mlp_ratio", 4.0)
     _add_blocks(found, "visual.transformer", width, vision["layers"], ratio)
-    _add(found, "visual.ln_post", width)
+    add(found, "visual.ln_post", width)
     found["visual.proj"] = (width, out)
 
 
@@ -323,11 +323,11 @@ def _add_blocks(found: Shapes, name: str, width: int, layers: int, ratio: float)
     for layer in (f"{name}.resblocks.{index}" for index in range(layers)):
         found[f"{layer}.attn.in_proj_weight"] = (3 * width, width)
         found[f"{layer}.attn.in_proj_bias"] = (3 * width,)
-        _add(found, f"{layer}.attn.out_proj", width, width)
-        _add(found, f"{layer}.mlp.c_fc", int(width * ratio), width)
-        _add(found, f"{layer}.mlp.c_proj", width, int(width * ratio))
-        _add(found, f"{layer}.ln_1", width)
-        _add(found, f"{layer}.ln_2", width)
+        add(found, f"{layer}.attn.out_proj", width, width)
+        add(found, f"{layer}.mlp.c_fc", int(width * ratio), width)
+        add(found, f"{layer}.mlp.c_proj", width, int(width * ratio))
+        add(found, f"{layer}.ln_1", width)
+        add(found, f"{layer}.ln_2", width)
 
 
 def _add_resnet(found: Shapes, out: int, vision: Config) -> None:
@@ -336,7 +336,7 @@ def _add_resnet(found: Shapes, out: int, vision: Config) -> None:
 
     def convolution(name: str, norm: str, *shape: int) -> None:
         found[f"{name}.weight"] = shape
-        _add(found, norm, shape[0])
+        add(found, norm, shape[0])
         found[f"{norm}.running_mean"] = found[f"{norm}.running_var"] = shape[:1]
         found[f"{norm}.num_batches_tracked"] = ()
 
@@ -355,15 +355,15 @@ def _add_resnet(found: Shapes, out: int, vision: Config) -> None:
             into = 4 * planes
     found["visual.attnpool.positional_embedding"] = (1 + (size // 32) ** 2, wide)
     for part in "qkv":
-        _add(found, f"visual.attnpool.{part}_proj", wide, wide)
-    _add(found, "visual.attnpool.c_proj", out, wide)
+        add(found, f"visual.attnpool.{part}_proj", wide, wide)
+    add(found, "visual.attnpool.c_proj", out, wide)
 
 
 def _add_trunk(found: Shapes, width: int, vision: Config) -> None:
     name, size = "visual.trunk", vision["image_size"]
     patch = int(vision["timm_model_name"].partition("_patch")[2].partition("_")[0])
     _add_trunk_blocks(found, width, size, patch, 0)
-    _add_pooling(found, name, width)
+    add_timm_pooling(found, f"{name}.attn_pool", width)
 
 
 def _add_trunk_blocks(found: Shapes, width: int, size: int, patch: int, more: int) -> None:
@@ -371,14 +371,9 @@ def _add_trunk_blocks(found: Shapes, width: int, size: int, patch: int, more: in
     found[f"{name}.patch_embed.proj.weight"] = (width, 3, patch, patch)
     found[f"{name}.patch_embed.proj.bias"] = (width,)
     found[f"{name}.pos_embed"] = (1, more + (size // patch) ** 2, width)
-    _add(found, f"{name}.norm", width)
+    add(found, f"{name}.norm", width)
     for layer in (f"{name}.blocks.{index}" for index in range(12 if width > 100 else 2)):
-        _add(found, f"{layer}.norm1", width)
-        _add(found, f"{layer}.attn.qkv", 3 * width, width)
-        _add(found, f"{layer}.attn.proj", width, width)
-        _add(found, f"{layer}.norm2", width)
-        _add(found, f"{layer}.mlp.fc1", 4 * width, width)
-        _add(found, f"{layer}.mlp.fc2", width, 4 * width)
+        add_timm_block(found, layer, width)
 
 
 def _add_plain_trunk(found: Shapes, out: int, vision: Config) -> None:
@@ -388,21 +383,6 @@ def _add_plain_trunk(found: Shapes, out: int, vision: Config) -> None:
     found["visual.trunk.cls_token"] = (1, 1, width)
     _add_trunk_blocks(found, width, size, patch, 1)
     found["visual.head.proj.weight"] = (out, width)
-
-
-def _add_pooling(found: Shapes, name: str, width: int) -> None:
-    pool = f"{name}.attn_pool"
-    found[f"{pool}.latent"] = (1, 1, width)
-    _add(found, f"{pool}.q", width, width)
-    _add(found, f"{pool}.kv", 2 * width, width)
-    _add(found, f"{pool}.proj", width, width)
-    _add(found, f"{pool}.norm", width)
-    _add(found, f"{pool}.mlp.fc1", 4 * width, width)
-    _add(found, f"{pool}.mlp.fc2", width, 4 * width)
-
-
-def _add(found: Shapes, name: str, *shape: int) -> None:
-    found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
 
 
 def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[Any]:

@@ -10,10 +10,31 @@ from bareclip.errors import short
 
 from ..errors import CheckpointError
 from ..tensors import Tensor, TensorStore
-from ..towers.weights import BertWeights, BlockWeights, ProjectionWeights
+from ..towers.weights import BertWeights, ProjectionWeights
 from .huggingface import ACTIVATIONS
 from .huggingface_config import LARGEST, Section
-from .named import linear, norm
+from .named import BlockNames, block, norm
+
+_BERT_BLOCK = BlockNames(
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    out="attention.output.dense",
+    attention_norm="attention.output.LayerNorm",
+    expand="intermediate.dense",
+    contract="output.dense",
+    mlp_norm="output.LayerNorm",
+)
+_DISTILBERT_BLOCK = BlockNames(
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    out="attention.out_lin",
+    attention_norm="sa_layer_norm",
+    expand="ffn.lin1",
+    contract="ffn.lin2",
+    mlp_norm="output_layer_norm",
+)
 
 # transformers 4.57, models/*/configuration_*.py; DistilBERT has other names for the same.
 _BERT: Section = {
@@ -227,58 +248,23 @@ def read_weights(
     types: Tensor | None = None
     if config.types:
         types = tensors.get(f"{place}.token_type_embeddings.weight", (config.types, width))
-    block = _distilbert_block if config.kind == "distilbert" else _block
+    parts, layer = (
+        (_DISTILBERT_BLOCK, f"{name}transformer.layer")
+        if config.kind == "distilbert"
+        else (_BERT_BLOCK, f"{name}encoder.layer")
+    )
     return BertWeights(
         tokens=tensors.get(f"{place}.word_embeddings.weight", (config.vocabulary, width)),
         positions=positions,
         types=types,
         norm=norm(tensors, f"{place}.LayerNorm", width, config.epsilon),
-        blocks=tuple(block(tensors, name, index, config) for index in range(config.layers)),
+        blocks=tuple(
+            block(tensors, f"{layer}.{index}", parts, config, ACTIVATIONS[config.activation])
+            for index in range(config.layers)
+        ),
         pad_id=config.pad_id,
         counted=config.counted,
         hides_all_padding=hides_all_padding,
         pooling=pooling,
         projections=projections,
-    )
-
-
-def _block(tensors: TensorStore, name: str, index: int, config: BertConfig) -> BlockWeights:
-    layer, width, wide = f"{name}encoder.layer.{index}", config.width, config.mlp_width
-    query, key, value = (
-        linear(tensors, f"{layer}.attention.self.{part}", width, width)
-        for part in ("query", "key", "value")
-    )
-    return BlockWeights(
-        heads=config.heads,
-        activation=ACTIVATIONS[config.activation],
-        attention_norm=norm(tensors, f"{layer}.attention.output.LayerNorm", width, config.epsilon),
-        query=query,
-        key=key,
-        value=value,
-        out=linear(tensors, f"{layer}.attention.output.dense", width, width),
-        mlp_norm=norm(tensors, f"{layer}.output.LayerNorm", width, config.epsilon),
-        expand=linear(tensors, f"{layer}.intermediate.dense", wide, width),
-        contract=linear(tensors, f"{layer}.output.dense", width, wide),
-    )
-
-
-def _distilbert_block(
-    tensors: TensorStore, name: str, index: int, config: BertConfig
-) -> BlockWeights:
-    layer, width, wide = f"{name}transformer.layer.{index}", config.width, config.mlp_width
-    query, key, value, out = (
-        linear(tensors, f"{layer}.attention.{part}_lin", width, width)
-        for part in ("q", "k", "v", "out")
-    )
-    return BlockWeights(
-        heads=config.heads,
-        activation=ACTIVATIONS[config.activation],
-        attention_norm=norm(tensors, f"{layer}.sa_layer_norm", width, config.epsilon),
-        query=query,
-        key=key,
-        value=value,
-        out=out,
-        mlp_norm=norm(tensors, f"{layer}.output_layer_norm", width, config.epsilon),
-        expand=linear(tensors, f"{layer}.ffn.lin1", wide, width),
-        contract=linear(tensors, f"{layer}.ffn.lin2", width, wide),
     )

@@ -22,10 +22,24 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+_BLOCK = named.BlockNames(
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    out="self_attn.out_proj",
+    attention_norm="layer_norm1",
+    expand="mlp.fc1",
+    contract="mlp.fc2",
+    mlp_norm="layer_norm2",
+)
+
+
 def blocks(tensors: TensorStore, tower: str, config: TransformerConfig) -> tuple[BlockWeights, ...]:
     """All blocks of ``"vision_model"`` or ``"text_model"``."""
+    known = activation(config)
     return tuple(
-        _block(tensors, f"{tower}.encoder.layers.{index}", config) for index in range(config.layers)
+        named.block(tensors, f"{tower}.encoder.layers.{index}", _BLOCK, config, known)
+        for index in range(config.layers)
     )
 
 
@@ -46,23 +60,3 @@ def activation(config: TransformerConfig) -> Activation:
             f"({', '.join(ACTIVATIONS)}): try --via optimum"
         )
     return ACTIVATIONS[config.activation]
-
-
-def _block(tensors: TensorStore, name: str, config: TransformerConfig) -> BlockWeights:
-    width, wide = config.width, config.mlp_width
-    query, key, value, out = (
-        named.linear(tensors, f"{name}.self_attn.{part}_proj", width, width)
-        for part in ("q", "k", "v", "out")
-    )
-    return BlockWeights(
-        heads=config.heads,
-        activation=activation(config),
-        attention_norm=norm(tensors, f"{name}.layer_norm1", config),
-        query=query,
-        key=key,
-        value=value,
-        out=out,
-        mlp_norm=norm(tensors, f"{name}.layer_norm2", config),
-        expand=named.linear(tensors, f"{name}.mlp.fc1", wide, width),
-        contract=named.linear(tensors, f"{name}.mlp.fc2", width, wide),
-    )

@@ -7,10 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tensors import Tensor, TensorStore
-from ..towers.weights import BlockWeights, M2m100Weights, ProjectionWeights
+from ..towers.weights import M2m100Weights, ProjectionWeights
 from .bert import BertConfig
 from .huggingface import ACTIVATIONS
-from .named import linear, norm
+from .named import BlockNames, block, norm
+
+_BLOCK = BlockNames(
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    out="self_attn.out_proj",
+    attention_norm="self_attn_layer_norm",
+    expand="fc1",
+    contract="fc2",
+    mlp_norm="final_layer_norm",
+)
 
 
 def read_weights(
@@ -33,7 +44,10 @@ def read_weights(
         positions=Tensor((rows, width), lambda: _positions(rows, width, config.pad_id)),
         types=None,
         norm=norm(tensors, f"{name}layer_norm", width, config.epsilon),
-        blocks=tuple(_block(tensors, name, index, config) for index in range(config.layers)),
+        blocks=tuple(
+            block(tensors, f"{name}layers.{index}", _BLOCK, config, ACTIVATIONS[config.activation])
+            for index in range(config.layers)
+        ),
         pad_id=config.pad_id,
         counted=True,
         hides_all_padding=True,
@@ -54,23 +68,3 @@ def _positions(rows: int, width: int, pad_id: int) -> NDArray[np.float32]:
     made[:, : 2 * half] = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     made[0] = 0
     return made
-
-
-def _block(tensors: TensorStore, name: str, index: int, config: BertConfig) -> BlockWeights:
-    layer, width, wide = f"{name}layers.{index}", config.width, config.mlp_width
-    query, key, value, out = (
-        linear(tensors, f"{layer}.self_attn.{part}_proj", width, width)
-        for part in ("q", "k", "v", "out")
-    )
-    return BlockWeights(
-        heads=config.heads,
-        activation=ACTIVATIONS[config.activation],
-        attention_norm=norm(tensors, f"{layer}.self_attn_layer_norm", width, config.epsilon),
-        query=query,
-        key=key,
-        value=value,
-        out=out,
-        mlp_norm=norm(tensors, f"{layer}.final_layer_norm", width, config.epsilon),
-        expand=linear(tensors, f"{layer}.fc1", wide, width),
-        contract=linear(tensors, f"{layer}.fc2", width, wide),
-    )

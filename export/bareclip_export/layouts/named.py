@@ -1,10 +1,69 @@
 """Layers by the names that PyTorch gives their tensors."""
 
+from dataclasses import dataclass
+from typing import Protocol
+
 from ..tensors import TensorStore
-from ..towers.weights import ConvolutionWeights, LinearWeights, NormWeights
+from ..towers.weights import (
+    Activation,
+    BlockWeights,
+    ConvolutionWeights,
+    LinearWeights,
+    NormWeights,
+)
 
 # torch.nn.BatchNorm2d's.
 BATCH_EPSILON = 1e-5
+
+
+class BlockSizes(Protocol):
+    """Of a block, whatever configuration says them."""
+
+    @property
+    def heads(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+    @property
+    def epsilon(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class BlockNames:
+    """What a kind of model calls the parts of a block, behind the block's own name."""
+
+    query: str
+    key: str
+    value: str
+    out: str
+    attention_norm: str
+    expand: str
+    contract: str
+    mlp_norm: str
+
+
+def block(
+    tensors: TensorStore, name: str, parts: BlockNames, sizes: BlockSizes, activation: Activation
+) -> BlockWeights:
+    """A block whose queries, keys and values are layers of their own."""
+    width, wide = sizes.width, sizes.mlp_width
+
+    def square(part: str) -> LinearWeights:
+        return linear(tensors, f"{name}.{part}", width, width)
+
+    return BlockWeights(
+        heads=sizes.heads,
+        activation=activation,
+        attention_norm=norm(tensors, f"{name}.{parts.attention_norm}", width, sizes.epsilon),
+        query=square(parts.query),
+        key=square(parts.key),
+        value=square(parts.value),
+        out=square(parts.out),
+        mlp_norm=norm(tensors, f"{name}.{parts.mlp_norm}", width, sizes.epsilon),
+        expand=linear(tensors, f"{name}.{parts.expand}", wide, width),
+        contract=linear(tensors, f"{name}.{parts.contract}", width, wide),
+    )
 
 
 def linear(tensors: TensorStore, name: str, out: int, into: int) -> LinearWeights:

@@ -49,6 +49,21 @@ TRUNKS = {
 }
 
 
+def checked_trunk(config: OpenClipConfig, size: int, pooled: str) -> None:
+    """Refuses a tower of timm's that is used otherwise than its name says.
+
+    Raises:
+        CheckpointError: Images of another size, another ``timm_pool``, or a projection of its own.
+    """
+    model = config.vision["timm_model_name"]
+    pool, proj = config.vision["timm_pool"], config.vision["timm_proj"]
+    if (pool, proj, config.image_size) != (pooled, None, size):
+        raise CheckpointError(
+            f"{config.where} has timm_pool {short(pool)}, timm_proj {short(proj)} and images of "
+            f"{config.image_size}; we author {model} with {pooled!r}, null and {size}"
+        )
+
+
 def read(tensors: TensorStore, config: OpenClipConfig) -> EvaWeights:
     """Reads the vision tower.
 
@@ -56,14 +71,8 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> EvaWeights:
         CheckpointError: Pooled or projected in another way, of another image size than its name
             says; or its tensors are missing or do not fit.
     """
-    model = config.vision["timm_model_name"]
-    trunk = TRUNKS[model]
-    pool, proj = config.vision["timm_pool"], config.vision["timm_proj"]
-    if (pool, proj, config.image_size) != ("token", None, trunk.size):
-        raise CheckpointError(
-            f"{config.where} has timm_pool {short(pool)}, timm_proj {short(proj)} and images of "
-            f"{config.image_size}; we author {model} with 'token', null and {trunk.size}"
-        )
+    trunk = TRUNKS[config.vision["timm_model_name"]]
+    checked_trunk(config, trunk.size, "token")
     width, grid = trunk.width, trunk.size // trunk.patch
     patch = f"{_TRUNK}.patch_embed.proj"
     return EvaWeights(

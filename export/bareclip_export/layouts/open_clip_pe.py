@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-from bareclip.errors import short
-
-from ..errors import CheckpointError
 from ..tensors import TensorStore
 from ..towers.eva_weights import EvaBlockWeights, EvaWeights, Rotation
 from . import open_clip_siglip
 from .named import linear, norm, packed
 from .open_clip_config import OpenClipConfig
+from .open_clip_eva import checked_trunk
 
 _TRUNK, _EPSILON = "visual.trunk", 1e-5
 # timm 1.0, eva.py: attn_pool_num_heads and attn_pool_mlp_ratio.
@@ -52,14 +50,8 @@ def read(tensors: TensorStore, config: OpenClipConfig) -> EvaWeights:
         CheckpointError: Pooled or projected in another way, of another image size than its name
             says; or its tensors are missing or do not fit.
     """
-    model = config.vision["timm_model_name"]
-    trunk = TRUNKS[model]
-    pool, proj = config.vision["timm_pool"], config.vision["timm_proj"]
-    if (pool, proj, config.image_size) != ("map", None, trunk.size):
-        raise CheckpointError(
-            f"{config.where} has timm_pool {short(pool)}, timm_proj {short(proj)} and images of "
-            f"{config.image_size}; we author {model} with 'map', null and {trunk.size}"
-        )
+    trunk = TRUNKS[config.vision["timm_model_name"]]
+    checked_trunk(config, trunk.size, "map")
     width, grid, first = trunk.width, trunk.size // trunk.patch, int(trunk.class_token)
     token = None
     if trunk.class_token:

@@ -70,8 +70,7 @@ def find_duplicates(
     if not 0 < threshold <= 1:
         raise VectorError(f"threshold is {threshold}; it must be above 0 and at most 1, as 0.95")
     matrix = searcher.current_matrix()
-    allowed = searcher.allowed(matrix, under)
-    places = np.arange(len(matrix.ids)) if allowed is None else np.flatnonzero(allowed)
+    places = searcher.places(matrix, under)
     # Of all that are in the store now, which of the matrix's rows only the live ones are.
     live = slice(None) if matrix.live is None else matrix.live
     sizes = np.zeros((len(matrix.ids), 2), np.int64)

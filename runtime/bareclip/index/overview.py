@@ -92,8 +92,7 @@ def find_overview(
     if most < 1 or (clusters is not None and clusters < 1):
         raise VectorError(f"points is {most} and clusters {clusters}; they must be 1 or more")
     matrix = searcher.current_matrix()
-    allowed = searcher.allowed(matrix, under)
-    places = np.arange(len(matrix.ids)) if allowed is None else np.flatnonzero(allowed)
+    places = searcher.places(matrix, under)
     if not len(places):
         raise StoreError(f"{store.path} holds no photos for a map; index some, or drop --under")
     total = len(places)

@@ -72,7 +72,7 @@ class Searcher:
         if wanted.approximate and not wanted.filtered and k * 10 <= len(matrix.ids):
             found = self._approximate(matrix, rows, k)
         else:
-            allowed = self.allowed(matrix, wanted.under, wanted.after, wanted.before, wanted.tag)
+            allowed = self._allowed(matrix, wanted.under, wanted.after, wanted.before, wanted.tag)
             found = nearest(matrix.parts, rows, k, allowed)
         return [
             self._hits(matrix, places, scores, itself, wanted)
@@ -106,7 +106,12 @@ class Searcher:
             self._matrix = load_matrix(self._store, tidy=False)
         return self._matrix
 
-    def allowed(
+    def places(self, matrix: Matrix, under: str | os.PathLike[str] | None) -> NDArray[np.int64]:
+        """Which rows may be found, by their places."""
+        allowed = self._allowed(matrix, under)
+        return np.arange(len(matrix.ids)) if allowed is None else np.flatnonzero(allowed)
+
+    def _allowed(
         self,
         matrix: Matrix,
         under: str | os.PathLike[str] | None,

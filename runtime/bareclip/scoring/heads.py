@@ -11,6 +11,7 @@ classes have unequal numbers of examples).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Head:
         """
         factor, bias = kind(np.exp(self.scoring.logit_scale)), kind(self.scoring.logit_bias)
         function = softmax if self.scoring.function == "softmax" else sigmoid
-        extra = 0 if self.lookup is None else evidence(self.lookup, self.matrix, images)
+        extra = 0 if self.lookup is None else evidence(self.lookup, self._members, images)
         total: Any = 0
         # One template at a time: all at once would be as many times the memory.
         for texts in self.matrix.vectors:
@@ -75,11 +76,17 @@ class Head:
         found: Floats = total / kind(len(self.matrix.vectors))
         return found
 
+    @cached_property
+    def _members(self) -> NDArray[np.float32]:
+        """``membership`` of the examples: the same for every chunk of a million images."""
+        assert self.lookup is not None
+        return membership(self.lookup.places, len(self.matrix.labels))
 
-def evidence(lookup: Lookup, matrix: LabelMatrix, images: Floats) -> Floats:
+
+def evidence(lookup: Lookup, members: NDArray[np.float32], images: Floats) -> Floats:
     """What examples add to the logits; (N, L), 0 for a label without examples."""
     near = np.exp(lookup.sharpness * (images @ lookup.examples.T - 1))
-    return np.float32(lookup.weight) * (near @ membership(lookup.places, len(matrix.labels)))
+    return np.float32(lookup.weight) * (near @ members)
 
 
 def membership(places: NDArray[np.int64], labels: int) -> NDArray[np.float32]:
