@@ -2,6 +2,7 @@
 
     python benchmarks/cold_start.py BUNDLE --photo photo.jpg --json cold.json
     python benchmarks/cold_start.py BUNDLE --photo photo.jpg --peer ENV/bin/python CHECKPOINT
+    python benchmarks/cold_start.py BUNDLE --photo photo.jpg --openvino-python OV/bin/python
 
 Processes take turns. ``cached`` is with the graph cache filled, as from the second
 process on; ``first`` fills it.
@@ -23,12 +24,13 @@ from bareclip.measure.speed import machine
 
 TEXT = "a photo of a cat"
 WORKERS = 4
+ON_OPENVINO = ("fp32", "bf16", "int8")
 
 OURS = """
 import sys, bareclip
-bundle, photo, text, precision, cache = sys.argv[1:]
+bundle, photo, text, precision, device, cache = sys.argv[1:]
 clip = bareclip.load(
-    bundle, preload=True, precision=precision, device="cpu", cache=cache == "True"
+    bundle, preload=True, precision=precision, device=device, cache=cache == "True"
 )
 clip.embed_images([photo]); clip.embed_texts([text])
 print("ready", flush=True); sys.stdin.readline()
@@ -54,6 +56,10 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--photo", type=Path, required=True)
     parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "CHECKPOINT"))
+    parser.add_argument(
+        "--openvino-python",
+        help="of an environment with bareclip[openvino], whose device is then measured too",
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -63,9 +69,14 @@ def main() -> None:
         environment = os.environ | {"BARECLIP_CACHE": cache, "OMP_WAIT_POLICY": "passive"}
         commands: dict[str, list[str]] = {}
         for precision in (p for p in bundle.precisions if p != "fp16"):
-            given = [str(arguments.bundle), photo, TEXT, precision]
+            given = ["-c", OURS, str(arguments.bundle), photo, TEXT, precision]
             for name, cached in (("cached", "True"), ("not cached", "False")):
-                commands[f"{precision}, {name}"] = [sys.executable, "-c", OURS, *given, cached]
+                commands[f"{precision}, {name}"] = [sys.executable, *given, "cpu", cached]
+        if arguments.openvino_python:
+            for precision in ON_OPENVINO:
+                given = ["-c", OURS, str(arguments.bundle), photo, TEXT, precision]
+                command = [arguments.openvino_python, *given, "openvino", "True"]
+                commands[f"{precision}, openvino, cached"] = command
         if arguments.peer:
             python, checkpoint = arguments.peer
             commands["transformers"] = [python, "-c", TRANSFORMERS, checkpoint, photo, TEXT]
@@ -117,7 +128,7 @@ def table(report: dict[str, Any]) -> str:
         )
     lines.append("")
     lines += [
-        f"The first process, which fills the cache: {name.partition(',')[0]} {seconds:.2f} s."
+        f"The first process, which fills the cache: {name[: -len(', cached')]} {seconds:.2f} s."
         for name, seconds in report["first_seconds"].items()
     ]
     return "\n".join(lines)

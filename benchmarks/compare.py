@@ -75,6 +75,7 @@ PEERS = {
     "modern-onnx-clip": "modern-onnx-clip",
     "openvino": "openvino",
     "openvino-bf16": "openvino",
+    "openvino-int8": "openvino",
 }
 OURS = tuple(name for name in PEERS if name.startswith("bareclip"))
 WORKS = {

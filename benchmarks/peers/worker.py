@@ -35,6 +35,7 @@ PEERS = {
     "modern-onnx-clip": "with_onnx.ModernOnnxClip",
     "openvino": "with_openvino.OpenVino",
     "openvino-bf16": "with_openvino.OpenVinoBf16",
+    "openvino-int8": "with_openvino.OpenVinoInt8",
 }
 
 

@@ -1,7 +1,6 @@
 """TextEncoder: texts in, unit vectors out."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Literal, overload
 
@@ -43,10 +42,6 @@ class TextEncoder(Encoder):
     def __init__(self, bundle: Bundle, options: Options) -> None:
         self.recipe = bundle.text_recipe()
         super().__init__(bundle, "text", options)
-        if self.on_openvino and self.precision != "fp32":
-            # Attention over another width sums in another order there, and what is rounded
-            # makes a step of it, 1e-3 at bf16: each text is as wide whatever is in its batch.
-            self.recipe = replace(self.recipe, fixed_length=True)
         self._tokenizer_file = bundle.folder / TOKENIZER
         self.language = options.language
         self._tokenizer: Tokenizer | None = None
