@@ -4,7 +4,9 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from datetime import date
 from email import message_from_bytes
 from pathlib import Path
 
@@ -86,3 +88,19 @@ def test_links_lead_out_of_the_index_page(wheel: zipfile.ZipFile) -> None:
         "Changelog",
         "Issues",
     }
+
+
+def test_the_changelog_has_the_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, *sections = re.findall(r"^## (.+)$", text, re.M)
+    assert unreleased == "[Unreleased]"
+    dated = [re.fullmatch(r"\[?([\d.]+)\]? - (\d{4}-\d\d-\d\d)", section) for section in sections]
+    versions = [(match[1], date.fromisoformat(match[2])) for match in dated if match is not None]
+    assert len(versions) == len(sections)
+    assert versions[0][0] == bareclip.__version__  # which release.yml asks for
+    assert [day for _, day in versions] == sorted((day for _, day in versions), reverse=True)
+    linked = re.findall(r"^## \[(.+?)\]", text, re.M)
+    links = dict(re.findall(r"^\[(.+?)\]: (\S+)$", text, re.M))
+    assert linked == [*links]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert all(link.startswith(project["urls"]["Homepage"] + "/") for link in links.values())
