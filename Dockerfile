@@ -13,5 +13,6 @@ USER bareclip
 WORKDIR /home/bareclip
 ENV PATH=/opt/bareclip/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 EXPOSE 8000
-HEALTHCHECK CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://localhost:8000/ready')"]
+# Not urllib, which asks the proxy that Docker hands on to containers.
+HEALTHCHECK CMD ["python", "-c", "from http.client import HTTPConnection; service = HTTPConnection('localhost', 8000); service.request('GET', '/ready'); raise SystemExit(service.getresponse().status != 200)"]
 ENTRYPOINT ["bareclip", "serve", "--host", "0.0.0.0", "--port", "8000", "--bundle", "/bundle"]

@@ -1,6 +1,7 @@
 """What would be published: the same bytes each time, whole, and with links that lead somewhere."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -104,3 +105,19 @@ def test_the_changelog_has_the_version() -> None:
     assert linked == [*links]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert all(link.startswith(project["urls"]["Homepage"] + "/") for link in links.values())
+
+
+@pytest.mark.skipif(not (ROOT / ".dockerignore").exists(), reason="a source distribution has none")
+def test_the_image_installs_the_same_wheel(distribution: Path, tmp_path: Path) -> None:
+    """What .dockerignore lets in is enough, and the published wheel comes of it."""
+    source = tmp_path / "source"
+    first, *names, caches = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert (first, caches) == ("*", "**/__pycache__")
+    for name in (name.removeprefix("!") for name in names):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=lambda *_: {"__pycache__"})
+        else:
+            shutil.copy(ROOT / name, source / name)
+    [(name, wheel)] = built(source, tmp_path / "again", "--wheel").items()
+    assert wheel == (distribution / name).read_bytes()
