@@ -1,7 +1,19 @@
-"""What this machine is, where answers depend on it to the last bit."""
+"""What this machine is, where answers depend on it to the last bit, and what only some have."""
 
+import os
 import platform
+import sys
 from pathlib import Path
+
+import pytest
+
+needs_posix = pytest.mark.skipif(
+    os.name == "nt", reason="needs POSIX: its pipes, signals, permissions or names of files"
+)
+needs_any_name = pytest.mark.skipif(
+    sys.platform in ("win32", "darwin"), reason="names of files are Unicode there"
+)
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def instructions() -> str:

@@ -210,7 +210,7 @@ def test_what_cannot_be_had_is_one_line(hub: dict[str, str], tmp_path: Path) -> 
             {},
             "is no bundle, .* bareclip export someone/checkpoint -o checkpoint",
         ),
-        (REPO, {"HF_HOME": "/dev/null/cache"}, "cache cannot be written: .* set HF_HOME"),
+        (REPO, {"HF_HOME": f"{__file__}/cache"}, "cache cannot be written: .* set HF_HOME"),
     ):
         message = complaint("info", name, **hub | environment)
         assert re.search(wanted, message), message

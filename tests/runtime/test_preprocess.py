@@ -17,6 +17,7 @@ from bareclip.bundle import ImageRecipe
 from bareclip.images.folders import image_files
 from bareclip.images.inputs import describe
 from bareclip.images.pixels import read_pixels, resized_size
+from tests.machine import needs_posix
 from tests.variants import SHAPES, VARIANTS, batch, picture
 
 RECIPE = ImageRecipe(
@@ -237,6 +238,7 @@ def test_what_is_no_image(given: Any, message: str) -> None:
         seen(given)
 
 
+@needs_posix
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ImageError, match=r"pipe.jpg: it is not a file"):

@@ -13,6 +13,7 @@ import bareclip
 from bareclip.inference.device import Device
 from bareclip.inference.installation import CPU, CUDA
 from bareclip.inference.session import Tower
+from tests.machine import needs_posix
 
 
 def test_a_tower_says_where_it_runs(clip: bareclip.Clip) -> None:
@@ -145,6 +146,7 @@ def _embed_in_child(clip: bareclip.Clip, queue: "multiprocessing.Queue[str]") ->
         queue.put(str(error))
 
 
+@needs_posix
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking is what is tested
 def test_a_forked_child_gets_an_error_and_does_not_hang(clip: bareclip.Clip) -> None:
     clip.preload()
@@ -222,6 +224,29 @@ def test_a_forked_child_ends_whose_parent_has_several_gpus(bundles: dict[str, Pa
     command = [sys.executable, "-W", "ignore", "-c", code, str(graph)]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert told == "7\n"
+
+
+_WORKERS = """
+import multiprocessing, sys
+import bareclip
+
+if __name__ == "__main__":
+    clip = bareclip.load(sys.argv[1], threads=1, preload=True)
+    with multiprocessing.get_context(sys.argv[2]).Pool(2) as pool:
+        found = pool.map(clip.embed_texts, [["a cat"]] * 4)
+        pool.close()
+        pool.join()
+    print(all((vectors == clip.embed_texts(["a cat"])).all() for vectors in found))
+"""
+
+
+@pytest.mark.parametrize("how", sorted({*multiprocessing.get_all_start_methods()} - {"fork"}))
+def test_a_loaded_clip_goes_to_workers(bundles: dict[str, Path], tmp_path: Path, how: str) -> None:
+    script = tmp_path / "workers.py"
+    script.write_text(_WORKERS, encoding="utf-8")
+    command = [sys.executable, str(script), str(bundles["tiny"]), how]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert told == "True\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

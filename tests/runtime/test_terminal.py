@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bareclip.cli.output import complain
+from tests.machine import needs_any_name, needs_posix
 from tests.runtime.test_cli import run
 from tests.variants import picture
 
@@ -58,6 +59,7 @@ def evil_bundle(bundle: str, tmp_path: Path) -> Path:
     return copy
 
 
+@needs_posix
 def test_of_names_of_files_and_labels(evil: Path, bundle: str, tmp_path: Path) -> None:
     labels = tmp_path / f"labels{EVIL}.txt"
     labels.write_text(f"cat{EVIL}\ncat{EVIL}\ndog", "utf-8")
@@ -87,6 +89,7 @@ def test_of_names_of_files_and_labels(evil: Path, bundle: str, tmp_path: Path) -
     harmless(run("embed", tmp_path / f"empty{EVIL}", "-o", "x.npz", code=1), shows="holds no")
 
 
+@needs_posix
 def test_of_indexes(evil: Path, bundle: str, tmp_path: Path) -> None:
     db = tmp_path / f"photos{EVIL}.db"
     harmless(run("index", evil, "--db", db, "--bundle", bundle), shows="1 failed; see: ")
@@ -108,6 +111,7 @@ def test_of_indexes(evil: Path, bundle: str, tmp_path: Path) -> None:
     harmless(run("search", db, "a cat", code=1), shows="/no")
 
 
+@needs_posix
 def test_of_bundles_and_command_lines(evil_bundle: Path, evil: Path, tmp_path: Path) -> None:
     for verb in ("info", "verify"):
         harmless(run(verb, evil_bundle))
@@ -159,6 +163,7 @@ def test_of_what_nobody_thought_of(bundle: str, tmp_path: Path) -> None:
     assert found.returncode == 1
 
 
+@needs_any_name
 def test_random_names(bundle: str, tmp_path: Path) -> None:
     """Every kind of character, in names of files, labels and texts, as seeded."""
     rng = random.Random(13)
@@ -198,6 +203,7 @@ def test_what_people_write_is_shown_as_it_is(bundle: str, tmp_path: Path) -> Non
         assert GOOD in found.stdout
 
 
+@needs_any_name
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "cp437", "utf-8", "utf-16-le"])
 def test_what_an_encoding_has_not_is_replaced(bundle: str, tmp_path: Path, encoding: str) -> None:
     photos = tmp_path / "photos"
@@ -241,6 +247,7 @@ def test_what_an_encoding_has_not_is_replaced(bundle: str, tmp_path: Path, encod
     printed("info", tmp_path / "猫", code=1)
 
 
+@needs_posix
 def test_a_locale_without_utf8(bundle: str, tmp_path: Path) -> None:
     """Arguments come as surrogates there; names of files stay so, texts are what was typed."""
     picture(30, 20).save(tmp_path / "猫.png")

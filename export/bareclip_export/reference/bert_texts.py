@@ -43,8 +43,12 @@ def _modules(checkpoint: Checkpoint) -> bert.Pool:
     """sentence-transformers' modules after the first."""
     root = checkpoint.folder
     root = root if (root / "modules.json").is_file() else root.parent
-    paths = [module["path"] for module in json.loads((root / "modules.json").read_text())[1:]]
-    mean = json.loads((root / paths[0] / "config.json").read_text())["pooling_mode_mean_tokens"]
+    paths = [
+        module["path"] for module in json.loads((root / "modules.json").read_text("utf-8"))[1:]
+    ]
+    mean = json.loads((root / paths[0] / "config.json").read_text("utf-8"))[
+        "pooling_mode_mean_tokens"
+    ]
     layers = [path for path in paths[1:] if (root / path / "config.json").is_file()]
 
     def pool(x: Array, seen: Array) -> Array:
@@ -57,7 +61,7 @@ def _modules(checkpoint: Checkpoint) -> bert.Pool:
 
 
 def _dense(checkpoint: Checkpoint, folder: Path, vector: Array) -> Array:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
     if "in_features" not in config:
         return vector
     beside = Checkpoint(folder, "", None, "huggingface", config, "")

@@ -110,6 +110,11 @@ def serve(
             f"{host} can be reached from other machines, and no key is wanted: give "
             "--api-key-file, set BARECLIP_API_KEYS, or --without-key if that is meant"
         )
+    if workers > 1 and os.name == "nt":
+        raise BareclipError(
+            "--workers wants a system whose processes share a socket, which Windows is not; start "
+            "several services, each with a --port of its own"
+        )
     if db is not None and not db.exists():
         raise BareclipError(
             f"there is no index {db}; make it with: bareclip index FOLDER --db {db}"

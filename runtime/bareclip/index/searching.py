@@ -137,10 +137,11 @@ class Searcher:
         name = os.fsencode(under)
         path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
         resolved = os.path.realpath(path)
-        if name.endswith(b"/"):
+        is_folder = name.endswith((b"/", os.fsencode(os.sep)))
+        if is_folder:
             path = os.path.join(path, b"")  # noqa: PTH118
         # The name of a link may be the start of other names; what it leads to is a folder.
-        if name.endswith(b"/") or os.path.islink(path):  # noqa: PTH114
+        if is_folder or os.path.islink(path):  # noqa: PTH114
             resolved = os.path.join(resolved, b"")  # noqa: PTH118
         return self._store.ids_under(path, resolved, name)
 

@@ -20,7 +20,7 @@ def default_threads(root: Path = Path("/")) -> int:
         root: Where /proc and /sys are found; tests give another.
 
     Returns:
-        At least 1.
+        At least 1. Outside of Linux all processors count, on Windows a core's two SMT siblings too.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = _physical_cores(os.sched_getaffinity(0), root)
@@ -86,7 +86,7 @@ def _quota_v1(folder: Path) -> float | None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text().strip()
+        return path.read_text("utf-8", errors="replace").strip()
     except OSError:
         return None
 

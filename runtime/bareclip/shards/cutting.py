@@ -105,9 +105,9 @@ def _local_pictures(place: Place, patterns: tuple[str, ...]) -> list[Found]:
         try:
             status = path.stat()
         except OSError:  # a broken link: its row will say so
-            found.append(Found(str(path), 0, None))
+            found.append(Found(path.as_posix(), 0, None))
             continue
-        found.append(Found(str(path), status.st_size, status.st_mtime_ns))
+        found.append(Found(path.as_posix(), status.st_size, status.st_mtime_ns))
     return found
 
 

@@ -4,6 +4,7 @@ The child is ``main``. Where it dies with a picture, or takes too long or too mu
 it is known which one that was.
 """
 
+import contextlib
 import os
 import pickle
 import signal
@@ -141,7 +142,11 @@ def _limit(memory: int) -> None:
         import resource
     except ImportError:  # Windows has no such limits
         return
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    most = memory if allowed == resource.RLIM_INFINITY else min(memory, allowed)
+    # macOS counts what all processes share, hundreds of gigabytes, and refuses less.
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pyarrow as pa
 import pyarrow.fs
@@ -52,7 +53,7 @@ class Place:
     """A file or a folder, which need not be there.
 
     Attributes:
-        uri: An absolute path, or an address such as ``s3://bucket/run``.
+        uri: An absolute path, with ``/`` on Windows too, or an address such as ``s3://bucket/run``.
     """
 
     uri: str
@@ -62,9 +63,10 @@ class Place:
         """The place that a user names."""
         text = os.fspath(name)
         if text.startswith("file://"):
-            text = urlsplit(text).path
+            text = url2pathname(urlsplit(text).path)
         if is_local(text):
-            return cls(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100, PTH111
+            path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
+            return cls(path.replace(os.sep, "/"))
         return cls(text.rstrip("/"))
 
     @property

@@ -1,5 +1,6 @@
 """Parquet files of pictures: their bytes, or the paths they lie at, a row per picture."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -165,7 +166,7 @@ def _key(value: object, place: Place, row: int) -> str:
 
 def _beside(place: Place, path: str) -> Place:
     """A path in a table: absolute, an address, or relative to where the table lies."""
-    if path.startswith("/") or not is_local(path):
+    if path.startswith("/") or os.path.isabs(path) or not is_local(path):  # noqa: PTH117
         return Place.at(path)
     return place.parent / path
 

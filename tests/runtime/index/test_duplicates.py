@@ -12,6 +12,7 @@ import bareclip
 from bareclip.scoring import near_groups
 from bareclip.scoring.near_groups import NearGroup
 from bareclip.scoring.vectors import normalize
+from tests.machine import needs_posix
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
 
@@ -167,6 +168,7 @@ def test_an_empty_index(index: bareclip.Index) -> None:
     assert list(index.duplicates()) == []
 
 
+@needs_posix
 def test_the_command(copies: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
     db, page = tmp_path / "photos.db", tmp_path / "out.html"
     evil = copies / "<img src=x onerror=alert(1)>.jpg"

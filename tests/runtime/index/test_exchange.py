@@ -11,6 +11,7 @@ import pytest
 import bareclip
 from bareclip import StoreError, VectorError
 from bareclip.index import exchange
+from tests.machine import needs_any_name
 from tests.variants import picture
 
 
@@ -65,6 +66,7 @@ def test_other_programs_read_it(filled: bareclip.Index, tmp_path: Path) -> None:
     np.testing.assert_array_equal([row["vector"] for row in table], vectors)
 
 
+@needs_any_name
 def test_names_that_are_not_utf8(index: bareclip.Index, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -16,6 +16,7 @@ import pytest
 import bareclip
 from bareclip import BareclipError, StoreError
 from bareclip.index import exchange
+from tests.machine import needs_posix
 
 # More of them, as 2000, are tried now and then.
 MUTATIONS = int(os.environ.get("BARECLIP_FUZZ", "60"))
@@ -127,6 +128,7 @@ JSON: dict[str, str] = {
 }
 
 
+@needs_posix
 @pytest.mark.parametrize("name", [*NPY, *JSON, "pipe.npy", "pipe.json", "device", "folder"])
 def test_odd_files_beside_each_other(index: bareclip.Index, tmp_path: Path, name: str) -> None:
     index.add(["kept"], np.ones((1, WIDTH)))

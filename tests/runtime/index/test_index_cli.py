@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import bareclip
+from tests.machine import needs_any_name, needs_posix
 from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
@@ -37,7 +38,7 @@ def test_the_first_run_and_the_next(photos: Path, bundles: dict[str, Path], tmp_
     assert (found["added"], found["unchanged"], found["failures"]) == (0, 13, [])
     status = run("index-status", db).stdout
     assert "tiny, fp32, 20 wide" in status
-    assert f"{photos}/broken.jpg: it is in no image format" in status
+    assert f"{photos / 'broken.jpg'}: it is in no image format" in status
     described = json.loads(run("index-status", db, "--json").stdout)
     assert (described["photos"], len(described["failures"])) == (12, 1)
     assert described["made_by"]["model"] == "tiny"
@@ -178,6 +179,7 @@ def test_an_empty_folder_needs_prune(db: Path, photos: Path) -> None:
     assert "12 removed" in run("index", photos, "--db", db, "--prune").stdout
 
 
+@needs_any_name
 def test_names_that_are_not_utf8(photos: Path, db: Path, tmp_path: Path) -> None:
     raw = os.fsencode(photos) + b"/caf\xe9 \x1b[31m\n.jpg"
     picture(70, 40).save(os.fsdecode(raw))
@@ -199,6 +201,7 @@ def heeded() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@needs_posix
 @pytest.mark.usefixtures("heeded")
 def test_interrupted_is_one_line_and_130_with_the_work_kept(
     photos: Path, bundles: dict[str, Path], tmp_path: Path

@@ -19,6 +19,7 @@ from bareclip import StoreError
 from bareclip.bundle import Bundle
 from bareclip.index import database, inspection, opening
 from bareclip.index.store import Store
+from tests.machine import needs_posix
 from tests.variants import picture
 
 from .conftest import names
@@ -411,6 +412,7 @@ def test_an_index_of_older_reading_rules_is_told_apart(
         assert len(old.search(np.ones(20), k=20)) == 12
 
 
+@needs_posix
 def test_a_file_that_became_a_pipe_after_the_scan_is_not_waited_for(
     index: bareclip.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from bareclip import IndexHit
 from bareclip.files import printable
 from bareclip.show.page import Answer, page, sheet
+from tests.machine import needs_posix
 from tests.variants import picture
 
 
@@ -48,6 +49,7 @@ def hits(folder: Path) -> list[IndexHit]:
     ]
 
 
+@needs_posix
 def test_a_page_holds_every_hit_and_escapes_every_name(tmp_path: Path) -> None:
     html = page([Answer("a <b>query</b> & \udce9", hits(tmp_path)), Answer("nothing", [])])
     parser = Parser()
@@ -73,6 +75,7 @@ def test_a_page_holds_every_hit_and_escapes_every_name(tmp_path: Path) -> None:
     assert images[2].convert("L").getextrema() == (255, 255)
 
 
+@needs_posix
 def test_a_sheet_holds_every_hit(tmp_path: Path) -> None:
     found = hits(tmp_path)
     one = sheet([Answer("a cat", found)])

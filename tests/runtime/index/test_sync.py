@@ -19,6 +19,7 @@ from bareclip.index import scan as scan_module
 from bareclip.index import sync as sync_module
 from bareclip.index.sync import SyncProgress, SyncReport
 from bareclip.inference.session import Tower
+from tests.machine import needs_any_name, needs_posix
 from tests.variants import picture
 
 from .conftest import names
@@ -245,6 +246,7 @@ def test_a_photo_of_two_folders_is_one(index: bareclip.Index, photos: Path, tmp_
     assert len(names(index)) == 12
 
 
+@needs_posix
 def test_special_files_are_never_opened(index: bareclip.Index, photos: Path) -> None:
     os.mkfifo(photos / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
@@ -257,6 +259,7 @@ def test_special_files_are_never_opened(index: bareclip.Index, photos: Path) -> 
     assert (report.added, len(report.failures)) == (12, 2)
 
 
+@needs_any_name
 def test_odd_files(index: bareclip.Index, photos: Path, clip: bareclip.Clip) -> None:
     (photos / "empty.jpg").touch()
     (photos / "notes.txt").write_text("hello")

@@ -19,6 +19,7 @@ from bareclip.index.sidecars import sidecar, write_sidecar
 from bareclip.scoring.heads import Head
 from bareclip.scoring.vectors import normalize
 from bareclip.scoring.zero_shot import LabelMatrix
+from tests.machine import needs_any_name, needs_posix
 from tests.runtime.test_cli import complaint, run
 from tests.variants import picture
 
@@ -252,6 +253,7 @@ def test_a_hostile_one_is_answered_from_or_refused_in_a_line(
         assert len(tags(opened)) == 12
 
 
+@needs_any_name
 def test_sidecars_say_the_labels_and_leave_others_alone(tmp_path: Path) -> None:
     photo = tmp_path / "a photo & <more>.jpg"
     picture(40, 30).save(photo)
@@ -342,6 +344,7 @@ def _of_another(bundles: dict[str, Path], tmp_path: Path) -> Path:
     return other
 
 
+@needs_posix
 def test_sidecars_by_the_command(photos: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
     db = tmp_path / "photos.db"
     run("index", photos, "--db", db, "--bundle", bundles["tiny"])

@@ -18,6 +18,7 @@ import pytest
 import bareclip
 from bareclip import BareclipError, StoreError
 from bareclip.index.database import TAGGED_VERSION, TAGS_SCHEMA, check_format, explained
+from tests.machine import needs_posix
 from tests.variants import picture
 
 # More of them, as 2000, are tried now and then.
@@ -223,6 +224,7 @@ def test_one_that_is_tagged_just_now_is_an_index(db: Path) -> None:
         check_format(db, connection)
 
 
+@needs_posix
 def test_other_things_in_its_place(
     whole: tuple[Path, Path], clip: bareclip.Clip, tmp_path: Path
 ) -> None:
@@ -234,6 +236,7 @@ def test_other_things_in_its_place(
         assert all(tried(tmp_path / f"{name}.db", clip, whole[1])), name
 
 
+@needs_posix
 def test_pipes_beside_it_are_not_waited_for(
     whole: tuple[Path, Path], db: Path, clip: bareclip.Clip
 ) -> None:
@@ -270,6 +273,7 @@ def test_mutated_databases(whole: tuple[Path, Path], db: Path, clip: bareclip.Cl
     assert any(not any(said) for said in outcomes)
 
 
+@needs_posix
 def test_an_interrupt_reaches_a_long_statement(db: Path) -> None:
     code = f"""
 import signal, sys

@@ -16,6 +16,8 @@ from benchmarks.serve import Bench
 from benchmarks.serve_load import Client, closed, request
 from PIL import Image
 
+from tests.machine import needs_proc
+
 from .running import PICTURES, Running
 from .test_metrics import samples
 
@@ -126,6 +128,7 @@ def test_what_clients_have_given_up_is_not_computed(patient: Running) -> None:
     assert patient.said == said, "a client that goes is nothing to write down"
 
 
+@needs_proc
 def test_workers_share_a_socket_and_one_that_dies_is_begun_again() -> None:
     with Running("--workers", 2, "--threads", 1) as running:
         children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")

@@ -11,6 +11,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from bareclip.serve.server import bind
+from tests.machine import needs_posix
 
 from .running import Running
 
@@ -51,6 +52,7 @@ def test_what_is_counted(service: Running, client: httpx.Client) -> None:
     assert after["bareclip_queue_items", ("vision",)] == 0
 
 
+@needs_posix
 def test_ready_while_loading_and_while_draining(bundles: dict[str, Path]) -> None:
     running = Running("--bundle", bundles["tiny"], "--drain", 2, wait=False)
     try:
@@ -75,6 +77,7 @@ def test_a_bundle_that_cannot_be_loaded_ends_it(tmp_path: Path) -> None:
     assert "is not a bundle" in "".join(running.said)
 
 
+@needs_posix
 def test_several_workers_count_together(bundles: dict[str, Path]) -> None:
     with Running("--bundle", bundles["tiny"], "--workers", 2, "--threads", 1) as running:
         for _ in range(20):
@@ -104,6 +107,7 @@ serve(Service(Settings()), load, socket.socket(fileno=int(sys.argv[1])), one_of_
 """
 
 
+@needs_posix
 def test_a_worker_takes_nothing_before_its_model_is_there(
     bundles: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from bareclip.serve.fetching import Fetcher, is_public
 from bareclip.serve.problems import PictureProblem
+from tests.machine import needs_proc
 
 from .hostile import bombs, good_pictures, hostile
 from .running import Running, post
@@ -129,6 +130,7 @@ def test_thirty_one_good_of_thirty_two(service: Running) -> None:
     assert sorted(answers) == [(number, 400 if number == 7 else 200) for number in range(32)]
 
 
+@needs_proc
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_and_hostile_files(service: Running, seed: int) -> None:
     random_, seeds = random.Random(seed), good_pictures()
@@ -147,6 +149,7 @@ def test_damaged_and_hostile_files(service: Running, seed: int) -> None:
     assert not leaks.search("".join(service.said[1:]))
 
 
+@needs_proc
 def test_decompression_bombs_take_bounded_memory(service: Running) -> None:
     """A tenth of those that benchmarks/serve.py sends."""
     idle, url = service.resident, service.url + "/v1/embeddings"

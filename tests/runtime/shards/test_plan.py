@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bareclip import ShardError
+from tests.machine import needs_any_name
 from tests.runtime.shards.making import jpeg, samples, write_folder, write_tar
 
 pa = pytest.importorskip("pyarrow", reason="needs bareclip[parquet]")
@@ -141,6 +142,14 @@ def test_what_is_no_source_is_named(tmp_path: Path) -> None:
         shards.Plan.read(tmp_path / "OUT")
 
 
+def test_the_address_of_a_folder_is_its_path(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "my photos", 3)
+    plan, same = shards.plan(folder, tmp_path / "A"), shards.plan(folder.as_uri(), tmp_path / "B")
+    assert planned(same) == planned(plan)
+    assert len(planned(plan)) == 1
+
+
+@needs_any_name
 def test_names_that_parquet_cannot_hold(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -13,6 +13,7 @@ import pytest
 import bareclip
 from bareclip import ShardError
 from bareclip.images.pixels import read_pixels
+from tests.machine import needs_proc
 from tests.runtime.shards import killer, making
 
 pa = pytest.importorskip("pyarrow", reason="needs bareclip[parquet]")
@@ -321,6 +322,28 @@ def test_a_child_is_stopped_when_a_picture_takes_too_long(clip: bareclip.Clip) -
         assert child.decode(making.jpeg(0))[1] is None
     finally:
         child.close()
+
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+import bareclip
+from bareclip.shards.isolation import Isolated
+
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+child = Isolated(bareclip.load(sys.argv[1]).images, scaled=True)
+child.decode(b"x")
+limits = Path(f"/proc/{child._child.pid}/limits").read_text()
+print(*limits.partition("Max address space")[2].split()[:2])
+child.close()
+"""
+
+
+@needs_proc
+def test_a_child_keeps_to_the_limit_of_its_job(bundles: dict[str, Path]) -> None:
+    command = [sys.executable, "-c", _LIMITED, str(bundles["tiny"])]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.split() == [str(4 << 30)] * 2
 
 
 def test_attempts_are_counted_and_forgotten_when_they_end(tmp_path: Path) -> None:

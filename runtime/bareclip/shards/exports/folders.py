@@ -78,5 +78,5 @@ def _sync(folder: Path) -> None:
     """Has what lies below survive a power cut, as the rename that follows will."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows syncs no file that is open for reading
                 os.fsync(file.fileno())
