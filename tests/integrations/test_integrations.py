@@ -202,6 +202,43 @@ def test_llm(clip: bareclip.Clip, photos: list[Path], tmp_path: Path) -> None:
     assert np.allclose(json.loads(said.stdout), clip.embed_images(photos[:1])[0])
 
 
+def test_label_studio(clip: bareclip.Clip, photos: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("label_studio_sdk")
+    from label_studio_sdk.label_interface import LabelInterface
+
+    from bareclip.integrations import label_studio
+
+    def interface(*labels: str, sets: int = 1) -> str:
+        choices = "".join(f'<Choice value="{label}"/>' for label in labels)
+        several = "".join(
+            f'<Choices name="kind{i}" toName="photo">{choices}</Choices>' for i in range(sets)
+        )
+        return f'<View><Image name="photo" value="$image"/>{several}</View>'
+
+    config = interface("cat", "dog", "house")
+    examples(label_studio, {"bareclip": bareclip, "config": config, "photos": photos})
+    pictures = {f"/data/local-files/?d={photo.name}": photo for photo in photos}
+    tasks = json.loads(json.dumps([*label_studio.PreAnnotator(clip, config).tasks(pictures)]))
+    wanted = clip.classify(photos, ["cat", "dog", "house"], top=1)
+    for task, address, [best] in zip(tasks, pictures, wanted, strict=True):
+        assert task["data"] == {"image": address}
+        [prediction] = task["predictions"]
+        assert prediction["score"] == pytest.approx(best.probability)
+        [region] = prediction["result"]
+        assert region["value"] == {"choices": [best.label]}
+        assert LabelInterface(config).validate_prediction(prediction, return_errors=True) == []
+        # It is the validator that would have said so.
+        assert LabelInterface(interface("bird")).validate_prediction(prediction, return_errors=True)
+    classifier = clip.classifier(["cat", "dog"])
+    again = [*label_studio.PreAnnotator(classifier, config).tasks(pictures)]
+    assert [task["data"] for task in again] == [task["data"] for task in tasks]
+    with pytest.raises(bareclip.BareclipError, match="labels dog are no choices .* has cat, bird"):
+        label_studio.PreAnnotator(classifier, interface("cat", "bird"))
+    for sets in (0, 2):
+        with pytest.raises(bareclip.BareclipError, match=f"has {sets} sets of choices; give one"):
+            label_studio.PreAnnotator(clip, interface("cat", sets=sets))
+
+
 PAGE = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n(?:\n.*)*?\n```python\n([\s\S]*?)```", PAGE, re.M))
 LIBRARIES = {
@@ -210,6 +247,7 @@ LIBRARIES = {
     "Haystack": "haystack",
     "LanceDB": "lancedb",
     "scikit-learn": "sklearn",
+    "Label Studio": "label_studio_sdk",
 }
 
 

@@ -3,6 +3,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import bareclip
 from bareclip import BundleError
 from bareclip.bundle import Bundle, file_record
+from tests.machine import needs_posix
 
 TEXT = {
     "context_length": 9,
@@ -245,6 +248,29 @@ def test_a_manifest_that_never_ends_is_not_read(bundle: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(BundleError, match="it has 1,099,511,627,776 bytes, more than"):
         Bundle.read(bundle)
+
+
+_AS_NOBODY = """
+import os, sys
+import bareclip
+from bareclip.bundle import Bundle
+
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    Bundle.read(__import__("pathlib").Path(sys.argv[1]))
+except bareclip.BundleError as error:
+    print(error)
+"""
+
+
+@needs_posix
+def test_a_folder_that_may_not_be_read_says_so(bundle: Path) -> None:
+    """As one that belongs to another user than a container's."""
+    (bundle / "bundle.json").chmod(0o000)
+    command = [sys.executable, "-c", _AS_NOBODY, str(bundle)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "bundle.json: Permission denied; let this user read the folder" in told
 
 
 def test_numbers_that_are_none_are_refused(bundle: Path) -> None:

@@ -97,6 +97,11 @@ class Bundle:
                 f"{folder} is not a bundle: it has no {MANIFEST}; "
                 "make one with: bareclip export CHECKPOINT -o FOLDER"
             ) from None
+        except PermissionError as error:
+            raise BundleError(
+                f"cannot read {manifest}: {error.strerror}; let this user read the folder: "
+                "chmod -R a+rX"
+            ) from error
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(
                 f"cannot read {manifest}: {error}; export the bundle again"
