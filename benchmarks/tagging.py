@@ -71,7 +71,7 @@ def fill(db: Path, vectors: int, width: int) -> None:
         rows = clustered(min(STEP, vectors - first), width, seed=1 + first)
         with store.writing(), store.transaction():
             for place, row in enumerate(rows, start=first):
-                store.add(str(place).encode(), row, None)
+                store.items.add(str(place).encode(), row, None)
     store.close()
     with bareclip.Index.open(db) as index:
         index.search(np.eye(1, width)[0], k=1)  # makes the vectors' file

@@ -5,10 +5,11 @@ import errno
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 from ..errors import StoreError
 from ..files import printable
@@ -18,6 +19,8 @@ try:
 except ImportError:  # Windows, whose disks have locks
     fcntl = None  # type: ignore[assignment]
 
+# Makes the error of a store that holds what none writes, of words for that.
+Damaged: TypeAlias = Callable[[str], StoreError]
 FORMAT_VERSION = 1
 # Of an index that was tagged; one that was not stays as earlier versions read it.
 TAGGED_VERSION = 2

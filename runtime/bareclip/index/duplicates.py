@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import VectorError
 from ..scoring.near_groups import NearGroup, near_groups
+from .filters import Filter
 from .searching import Searcher
 from .store import Store
 
@@ -57,7 +58,7 @@ def find_duplicates(
     store: Store,
     searcher: Searcher,
     threshold: float,
-    under: str | os.PathLike[str] | None,
+    chosen: Filter,
     report: Progress,
 ) -> list[tuple[int, list[tuple[int, float]]]]:
     """Ids of each group's item to keep, and of its others with their cosines.
@@ -70,11 +71,11 @@ def find_duplicates(
     if not 0 < threshold <= 1:
         raise VectorError(f"threshold is {threshold}; it must be above 0 and at most 1, as 0.95")
     matrix = searcher.current_matrix()
-    places = searcher.places(matrix, under)
+    places = searcher.places(matrix, chosen)
     # Of all that are in the store now, which of the matrix's rows only the live ones are.
     live = slice(None) if matrix.live is None else matrix.live
     sizes = np.zeros((len(matrix.ids), 2), np.int64)
-    sizes[live] = store.sizes()
+    sizes[live] = store.items.sizes()
     pixels, size = sizes.T
     rank = np.empty(len(places), np.int64)
     rank[np.lexsort((-size[places], -pixels[places]))] = np.arange(len(places))
@@ -99,7 +100,7 @@ def describe_group(
     described = [
         None if known is None else Duplicate(os.fsdecode(known[0]), similarity, *known[1:])
         for item, similarity in [(keep, 1.0), *others]
-        for known in [store.file(item)]
+        for known in [store.items.file(item)]
     ]
     first, *rest = described
     left = [other for other in rest if other is not None]

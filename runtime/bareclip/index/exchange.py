@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..encoders.fingerprint import Fingerprint
 from ..errors import BareclipError, StoreError, short
 from ..files import replacing
+from .adding import Batch
 from .database import one_line
-from .query import Batch
 from .store import Store
 
 # Rows of a Parquet row group, and of a .npy's read at a time.
@@ -37,7 +37,7 @@ def write_vectors(store: Store, path: Path) -> int:
     tagged = dict(store.tags.by_item())
     items = [
         (_text(name), metadata, [asdict(tag) for tag in tagged.get(item, ())])
-        for item, name, metadata in store.items()
+        for item, name, metadata in store.items.each()
     ]
     write = _write_parquet if kind == ".parquet" else _write_npy
     try:
@@ -92,7 +92,7 @@ def _write_npy(store: Store, path: Path, items: _Items) -> None:
     with replacing(path) as file, replacing(path.with_suffix(".json")) as beside:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for rows in store.vectors(0):
+        for rows in store.vectors.chunks(0):
             file.write(rows.tobytes())
         described: dict[str, Any] = {
             _MODEL: _model(store),
@@ -150,7 +150,7 @@ def _write_parquet(store: Store, path: Path, items: _Items) -> None:
     schema = pa.schema(columns.items(), metadata={_MODEL: _model(store)})
     row = 0
     with replacing(path) as file, pa.parquet.ParquetWriter(file, schema) as writer:
-        for rows in store.vectors(0):
+        for rows in store.vectors.chunks(0):
             names, objects, tags = zip(*items[row : row + len(rows)], strict=True)
             metadata = [None if data is None else json.dumps(data) for data in objects]
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), width)

@@ -19,8 +19,8 @@ from ..images.inputs import image_endings, is_disguised
 from ..images.limits import MAX_FILE_BYTES
 from ..images.opening import open_bytes
 from ..images.pixels import opened_pixels, reason
+from .file_rows import FileRow, Status
 from .scan import NO_FILE, FoundFile
-from .store import FileRow, Status
 
 # Decoders raise OSError without a number, or seek where a hostile file sends them; others
 # are of the disk, and may be gone the next time.

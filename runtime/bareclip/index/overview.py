@@ -15,6 +15,7 @@ from ..files import read_lines
 from ..scoring.near_groups import take_rows
 from ..scoring.vectors import normalize
 from ..scoring.zero_shot import LabelMatrix
+from .filters import Filter
 from .searching import Searcher
 from .store import Store
 
@@ -52,7 +53,8 @@ class Overview:
     Attributes:
         points: In the order of indexing.
         clusters: Their names, the largest cluster first.
-        total: How many there are in the index, of which the points are a sample.
+        total: How many there are in the index that pass the filters: of them the points are, or
+            are a sample.
     """
 
     points: list[MapPoint]
@@ -78,7 +80,7 @@ def _plane(reduced: NDArray[np.float32], distinct: int) -> NDArray[np.float64]:
 def find_overview(
     store: Store,
     searcher: Searcher,
-    under: str | os.PathLike[str] | None,
+    chosen: Filter,
     most: int,
     clusters: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
@@ -92,9 +94,10 @@ def find_overview(
     if most < 1 or (clusters is not None and clusters < 1):
         raise VectorError(f"points is {most} and clusters {clusters}; they must be 1 or more")
     matrix = searcher.current_matrix()
-    places = searcher.places(matrix, under)
+    places = searcher.places(matrix, chosen)
     if not len(places):
-        raise StoreError(f"{store.path} holds no photos for a map; index some, or drop --under")
+        hint = " that pass the filters; give fewer of them" if chosen else "; index some"
+        raise StoreError(f"{store.path} holds no photos for a map{hint}")
     total = len(places)
     if total > most:
         places = np.sort(np.random.default_rng(0).choice(places, most, replace=False))
@@ -131,6 +134,21 @@ def draw(
     by_size = np.argsort(-np.bincount(found), kind="stable")
     own = np.argsort(by_size)[found].astype(np.int64)
     return _plane(reduced, distinct), own, _names(unit, own, named)
+
+
+def map_points(
+    store: Store,
+    ids: NDArray[np.int64],
+    places: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+) -> list[MapPoint]:
+    """Items as they are on a map; without those that were removed meanwhile."""
+    files = [store.items.file(int(item)) for item in ids]
+    return [
+        MapPoint(os.fsdecode(file[0]), float(x), float(y), int(cluster), file[-1])
+        for file, (x, y), cluster in zip(files, places, clusters, strict=True)
+        if file is not None
+    ]
 
 
 def _names(

@@ -1,14 +1,19 @@
-"""Index: a store and the model that made it, to fill and to ask."""
+"""Index: a store and the model that made it, to fill and to ask.
+
+What its methods do is in the modules beside this one; here is which store they do it on, and that
+they run one at a time.
+"""
 
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..classifier import Classifier
@@ -16,28 +21,19 @@ from ..clip import Clip
 from ..encoders.fingerprint import Fingerprint
 from ..errors import StoreError, VectorError, short
 from ..images.folders import EXCLUDED
-from ..types import IndexHit, Tagged, Vectors
+from ..types import IndexHit, Tagged
+from .adding import Batch, items_to_add
 from .database import remove_leftovers
 from .duplicates import DuplicateGroup, Progress, describe_group, find_duplicates
 from .exchange import read_vectors, write_vectors
+from .filters import Filter, Under
 from .hnsw import import_usearch
-from .overview import MapPoint, Overview, draw, find_overview, name_vectors
-from .query import (
-    Batch,
-    Like,
-    Query,
-    date_text,
-    file_keys,
-    is_image,
-    item_name,
-    likes_of,
-    query_rows,
-    rows_to_add,
-    several_queries,
-)
+from .overview import Overview, draw, find_overview, map_points, name_vectors
+from .query import Query, is_image, query_rows, several_queries
 from .searching import Searcher, Wanted
+from .status import IndexStatus, find_status
 from .store import Store, check_place
-from .sync import FileFailure, Report, SyncReport, check_folder, sync
+from .sync import Report, SyncReport, check_folder, sync
 from .tagging import TagReport, tag_all, tag_new
 
 # Items whose tags are read at a time.
@@ -45,28 +41,6 @@ _PAGE = 1000
 
 # Groups of duplicates that are described at a time.
 _GROUPS = 256
-
-
-@dataclass(frozen=True)
-class IndexStatus:
-    """What an index holds.
-
-    Attributes:
-        made_by: The model and recipe of its vectors.
-        bundle: The folder of the model that last wrote to it; None if it does not say.
-        photos: Files with a vector.
-        added: Vectors from elsewhere.
-        other: Files that are no pictures by name and first bytes.
-        failures: Files that could not be embedded.
-    """
-
-    path: Path
-    made_by: Fingerprint
-    bundle: str | None
-    photos: int
-    added: int
-    other: int
-    failures: list[FileFailure]
 
 
 class Index:
@@ -257,7 +231,7 @@ class Index:
         query: Query,
         *,
         k: int = 10,
-        under: str | os.PathLike[str] | None = None,
+        under: Under | None = None,
         after: str | date | None = None,
         before: str | date | None = None,
         min_similarity: float | None = None,
@@ -273,7 +247,8 @@ class Index:
                 item of the index; a ``Mix`` is several of these with weights. The file that a
                 ``Path`` names, and the item of a ``Like``, are not found themselves.
             k: How many at most.
-            under: Only files whose path begins so, and items added under such an id.
+            under: Only files whose path begins so, as given or with links resolved, and items
+                added under such an id; of bytes, only what the index has so, no link looked at.
             after, before: Only what was taken at ``after`` or later, and before ``before``: a date,
                 or the beginning of one, as "2024-06". As the photo's Exif data have it, or else
                 its file's time; what was added has that of its metadata's "taken", or none.
@@ -283,7 +258,7 @@ class Index:
                 largest ``(1 - diverse) * similarity - diverse * c``, c its largest cosine with
                 those before it.
             approximate: Ask an HNSW graph, which may miss some; needs ``bareclip[ann]``.
-                With ``under``, ``tag``, ``after`` or ``before`` the exact search is asked.
+                With filters (``under``, ``after``, ``before``, ``tag``) the exact search is asked.
             tag: Only items that have this tag; see ``tag``.
 
         Returns:
@@ -318,7 +293,7 @@ class Index:
         queries: Iterable[Query],
         *,
         k: int = 10,
-        under: str | os.PathLike[str] | None = None,
+        under: Under | None = None,
         after: str | date | None = None,
         before: str | date | None = None,
         min_similarity: float | None = None,
@@ -340,45 +315,28 @@ class Index:
         _check_k(k)
         if not 0 <= diverse < 1:
             raise VectorError(f"diverse is {diverse}; it must be at least 0 and below 1")
-        dates = date_text(after, "after"), date_text(before, "before")
-        wanted = Wanted(k, under, *dates, min_similarity, diverse, approximate, tag)
+        chosen = Filter.of(under, after, before, tag)
+        wanted = Wanted(k, chosen, min_similarity, diverse, approximate)
         if approximate:
             import_usearch()
         with self._lock, self._store.reading():  # before a tower is loaded in vain
-            known = self._known(asked)
+            known = self._searcher.known(asked)
         if any(is_image(query) for query in asked):
             self._check_images()
         vectors = {like: vector for like, (_, vector) in known.items()}
         rows = query_rows(asked, self._clip, self.made_by.width, vectors)
         with self._lock, self._store.reading():
-            own = [self._made_of(query, known) for query in asked]
+            own = [self._searcher.made_of(query, known) for query in asked]
             return self._searcher.ask(rows, own, wanted)
-
-    def _known(self, queries: Iterable[Query]) -> dict[Like, tuple[int, Vectors]]:
-        """Ids and vectors of the items that queries are made of."""
-        found = {}
-        for like in {part for query in queries for part in likes_of(query)}:
-            item = self._store.find(item_name(like.item))
-            if item is None:
-                raise StoreError(
-                    f"{self.path} has no item {short(like.item)}; give a photo's path, or the id "
-                    "that a vector was added under"
-                )
-            found[like] = item
-        return found
-
-    def _made_of(self, query: Query, known: Mapping[Like, tuple[int, Vectors]]) -> set[int]:
-        """Ids of the items that a query is made of."""
-        files = (self._store.id_of_file(key) for key in file_keys(query))
-        return {known[like][0] for like in likes_of(query)} | {
-            item for item in files if item is not None
-        }
 
     def duplicates(
         self,
         threshold: float = 0.95,
         *,
-        under: str | os.PathLike[str] | None = None,
+        under: Under | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
+        tag: str | None = None,
         report: Progress = lambda done, total: None,
     ) -> Iterator[DuplicateGroup]:
         """Groups of photos that show nearly the same; nothing is deleted.
@@ -390,7 +348,7 @@ class Index:
         Args:
             threshold: The least cosine, above 0 and at most 1. Copies that were resized or saved
                 again are above 0.98 mostly, cropped ones lower; how far depends on the model.
-            under: As for ``search``.
+            under, after, before, tag: As for ``search``: only among those that pass.
             report: Called with how many photos have been compared with all, and how many there are.
 
         Yields:
@@ -398,8 +356,8 @@ class Index:
             meanwhile is left out.
 
         Raises:
-            StoreError: No index there.
-            VectorError: No threshold.
+            StoreError: No index there, or no such tag in it.
+            VectorError: No threshold, or a filter that cannot be used.
 
         Examples:
             >>> vectors = bareclip.load().embed_images(photos)
@@ -409,8 +367,9 @@ class Index:
             >>> group.keep.item, [other.item for other in group.others]
             ('cat', ['cat again'])
         """
+        chosen = Filter.of(under, after, before, tag)
         with self._lock, self._store.reading():
-            found = find_duplicates(self._store, self._searcher, threshold, under, report)
+            found = find_duplicates(self._store, self._searcher, threshold, chosen, report)
         for start in range(0, len(found), _GROUPS):
             with self._lock, self._store.reading():
                 some = [describe_group(self._store, *ids) for ids in found[start : start + _GROUPS]]
@@ -422,7 +381,10 @@ class Index:
         *,
         clusters: int | None = None,
         points: int = 20_000,
-        under: str | os.PathLike[str] | None = None,
+        under: Under | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
+        tag: str | None = None,
     ) -> Overview:
         """A map: photos in the plane, similar ones near each other, and clusters with names.
 
@@ -436,12 +398,12 @@ class Index:
                 model clusters have numbers.
             clusters: How many; None takes the root of half the points, at most 40.
             points: How many photos at most; of more, a seeded sample is taken.
-            under: As for ``search``.
+            under, after, before, tag: As for ``search``.
 
         Raises:
-            StoreError: No index there, nothing in it, labels and no model, or no scikit-learn
-                (``bareclip[map]``).
-            TextError, VectorError: Labels or numbers that cannot be used.
+            StoreError: No index there, nothing in it that passes, no such tag, labels and no
+                model, or no scikit-learn (``bareclip[map]``).
+            TextError, VectorError: Labels, numbers or filters that cannot be used.
 
         Examples:
             >>> clip = bareclip.load()
@@ -455,18 +417,13 @@ class Index:
             >>> names
             ['cat', 'dog']
         """
+        chosen = Filter.of(under, after, before, tag)
         names_of = name_vectors(self._clip, labels)
         with self._lock, self._store.reading():
-            ids, rows, total = find_overview(self._store, self._searcher, under, points, clusters)
+            ids, rows, total = find_overview(self._store, self._searcher, chosen, points, clusters)
         places, own, names = draw(rows, clusters, names_of)
         with self._lock, self._store.reading():
-            files = [self._store.file(int(item)) for item in ids]
-        found = [
-            MapPoint(os.fsdecode(file[0]), float(x), float(y), int(cluster), file[-1])
-            for file, (x, y), cluster in zip(files, places, own, strict=True)
-            if file is not None  # removed meanwhile
-        ]
-        return Overview(found, names, total)
+            return Overview(map_points(self._store, ids, places, own), names, total)
 
     def tag(
         self, classifier: Classifier | None = None, *, threshold: float | None = None
@@ -501,10 +458,24 @@ class Index:
             matrix = self._searcher.current_matrix()
             return tag_all(self._store, matrix, classifier, threshold)
 
-    def tags(self) -> Iterator[Tagged]:
+    def tags(
+        self,
+        *,
+        under: Under | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
+        tag: str | None = None,
+    ) -> Iterator[Tagged]:
         """All items and their tags, in the order of indexing, one after another.
 
         None where the index was not tagged.
+
+        Args:
+            under, after, before, tag: As for ``search``.
+
+        Raises:
+            StoreError: No index there, or no such tag in it.
+            VectorError: A filter that cannot be used.
 
         Examples:
             >>> with bareclip.Index.open(folder / "photos.db", bareclip.load()) as index:
@@ -512,25 +483,49 @@ class Index:
             ...     list(index.tags())
             []
         """
+        chosen = Filter.of(under, after, before, tag)
+        passing = None
+        if chosen:
+            with self._lock, self._store.reading():
+                ids = self._store.vectors.ids()
+                passing = ids[chosen.passing(self._store, ids)]
         last = -(2**63)
         while True:
             with self._lock, self._store.reading():
                 page = list(self._store.tags.by_item(last, _PAGE))
-                described = [self._store.describe(item) for item, _ in page]
-            if not page:
-                return
-            for (path, _, content), (last, tags) in zip(described, page, strict=True):  # noqa: B007
+                if not page:
+                    return
+                last = page[-1][0]
+                if passing is not None:
+                    low, high = np.searchsorted(passing, [page[0][0], last + 1])
+                    among = set(passing[low:high].tolist())
+                    page = [one for one in page if one[0] in among]
+                described = [self._store.items.describe(item) for item, _ in page]
+            for (path, _, content), (_, tags) in zip(described, page, strict=True):
                 yield Tagged(os.fsdecode(path), tags, content)
 
-    def tagged(self, tag: str, *, k: int = 10) -> list[IndexHit]:
+    def tagged(
+        self,
+        tag: str,
+        *,
+        k: int = 10,
+        under: Under | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
+    ) -> list[IndexHit]:
         """The items that have a tag, the most probable first.
+
+        Args:
+            tag: One of the labels that the index was tagged with.
+            k: How many at most.
+            under, after, before: As for ``search``.
 
         Returns:
             Hits, whose ``similarity`` is how probable the tag is.
 
         Raises:
             StoreError: No index there, or no such tag.
-            VectorError: ``k`` is negative.
+            VectorError: ``k`` is negative, or a filter cannot be used.
 
         Examples:
             >>> clip = bareclip.load()
@@ -541,23 +536,14 @@ class Index:
             ['dog']
         """
         _check_k(k)
+        chosen = Filter.of(under, after, before)
         with self._lock, self._store.reading():
-            return self._searcher.tagged(tag, k)
+            return self._searcher.tagged(tag, k, chosen)
 
     def status(self) -> IndexStatus:
         """Counts, the model, and what could not be embedded."""
         with self._lock, self._store.reading():
-            counts = self._store.counts()
-            failures = self._store.failures()
-        return IndexStatus(
-            path=self.path,
-            made_by=self.made_by,
-            bundle=self.bundle,
-            photos=counts.get(("file", "embedded"), 0),
-            added=counts.get(("added", "embedded"), 0),
-            other=counts.get(("file", "other"), 0),
-            failures=[FileFailure(os.fsdecode(path), why) for path, why in failures],
-        )
+            return find_status(self._store)
 
     def export_to(self, path: str | os.PathLike[str]) -> int:
         """Writes ids, vectors and metadata for other systems; docs/search.md has the formats.
@@ -607,24 +593,18 @@ class Index:
 
     def _add(self, batches: Iterable[Batch]) -> int:
         """Adds all batches or nothing, and counts what it has added."""
-        names: set[bytes] = set()
-        width = self.made_by.width
+        given = items_to_add(batches, self.made_by.width)
         # What is wrong with the first shows before an index is made for it.
-        checked = (rows_to_add(*batch, width) for batch in batches)
-        first = next(checked, [])
+        first = next(given, [])
+        count = 0
         with self._lock:
             store = self._made()
             with store.writing(), store.transaction():
-                for rows in chain([first], checked):
-                    for name, row, text in rows:
-                        if name in names:
-                            raise VectorError(
-                                f"id {os.fsdecode(name)!r} is there twice; ids must be distinct"
-                            )
-                        names.add(name)
-                        store.add(name, row, text)
+                for name, row, text in chain(first, chain.from_iterable(given)):
+                    store.items.add(name, row, text)
+                    count += 1
                 tag_new(store)
-        return len(names)
+        return count
 
     @property
     def _store(self) -> Store:

@@ -1,17 +1,13 @@
-"""What an index is asked, and given: texts, images and vectors, as unit rows."""
+"""What an index is asked: texts, images, vectors and its own items, as unit rows."""
 
-import contextlib
-import json
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..clip import Clip
 from ..errors import StoreError, VectorError, short
@@ -69,13 +65,6 @@ class Mix:
 
 
 Query: TypeAlias = Part | Mix
-_DATE = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d:\d\d(:\d\d)?)?)?)?")
-# Ids, vectors and metadata, as ``Index.add`` takes them.
-Batch: TypeAlias = tuple[
-    Iterable[str],
-    ArrayLike | Iterable[ArrayLike],
-    Iterable[Mapping[str, Any] | None] | None,
-]
 
 
 def several_queries(queries: Iterable[Query]) -> list[Query]:
@@ -174,77 +163,6 @@ def _part_rows(
     return rows
 
 
-def rows_to_add(
-    ids: Iterable[str],
-    vectors: ArrayLike | Iterable[ArrayLike],
-    metadata: Iterable[Mapping[str, Any] | None] | None,
-    width: int,
-) -> list[tuple[bytes, NDArray[np.float32], str | None]]:
-    """Names, unit rows and JSON of what ``Index.add`` is given.
-
-    Raises:
-        VectorError: Vectors, ids or metadata that do not fit.
-    """
-    names = [item_name(one) for one in _several(ids, "ids", "string")]
-    rows = _unit_rows(vectors, width)
-    given: list[Any] = [None] * len(names)
-    if metadata is not None:
-        given = _several(metadata, "metadata", "object")
-    if not len(names) == len(rows) == len(given):
-        raise VectorError(
-            f"{len(names)} ids, {len(rows)} vectors and {len(given)} metadata: "
-            "give one of each for each item"
-        )
-    try:
-        texts = [
-            None if data is None else json.dumps(dict(data), allow_nan=False) for data in given
-        ]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise VectorError(f"metadata must be objects that JSON can hold: {error}") from error
-    return list(zip(names, rows, texts, strict=True))
-
-
-def _several(given: Iterable[Any], what: str, kind: str) -> list[Any]:
-    if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
-        one = "one string" if isinstance(given, str) else short(given)
-        raise VectorError(f"{what} are {one}; give a list of {kind}s, one for each vector")
-    return [*given]
-
-
-def item_name(given: object) -> bytes:
-    if not isinstance(given, str) or not given:
-        raise VectorError(f"id {short(given)} is no name; ids must be strings that are not empty")
-    try:
-        # As the system's file names: a byte that is not UTF-8 is half of a surrogate pair.
-        return given.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise VectorError(
-            f"id {short(given)} holds half of a surrogate pair; "
-            "ids must be text that UTF-8 can hold"
-        ) from error
-
-
-def _unit_rows(vectors: ArrayLike | Iterable[ArrayLike], width: int) -> NDArray[np.float32]:
-    # Rows of length 1 keep their bits, as an export gives them.
-    try:
-        rows = np.asarray(vectors)
-        if rows.dtype == object and isinstance(vectors, Iterable):  # a generator, or a Series
-            several = [*vectors]
-            rows = np.asarray(several) if several else np.empty((0, width))
-    except (TypeError, ValueError) as error:
-        raise VectorError(f"vectors are no numbers ({error}); give (N, {width})") from error
-    if rows.shape == (0,):  # an empty list
-        rows = np.empty((0, width))
-    if rows.ndim != 2 or rows.shape[1] != width or rows.dtype.kind not in "fiu":
-        raise VectorError(f"vectors are {rows.dtype} {rows.shape}; give (N, {width}) numbers")
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-    if not np.isfinite(lengths).all() or not lengths.all():
-        raise VectorError("a vector is zero or not finite; it has no direction to compare")
-    is_unit = np.abs(lengths - 1) < 1e-5
-    unit: Floats = np.where(is_unit[:, None], rows, normalize(rows))
-    return unit.astype(np.float32)
-
-
 def likes_of(query: Query) -> list[Like]:
     """The items of an index that a query is made of."""
     return [part for part, _ in parts_of(query) if isinstance(part, Like)]
@@ -264,27 +182,6 @@ def is_image(query: Query) -> bool:
     return any(
         not isinstance(part, str | Like) and not _is_vector(part) for part, _ in parts_of(query)
     )
-
-
-def date_text(given: str | date | None, name: str) -> str | None:
-    """A date, or the beginning of one, as ISO 8601 has it; a time zone is turned to the local one.
-
-    Raises:
-        VectorError: It is none.
-    """
-    if isinstance(given, datetime):
-        local = given if given.tzinfo is None else given.astimezone().replace(tzinfo=None)
-        return local.isoformat()
-    if isinstance(given, date):
-        return given.isoformat()
-    if given is None:
-        return None
-    with contextlib.suppress(TypeError, ValueError):
-        # A day is in every month, and a month in every year.
-        whole = given + "0000-01-01T00:00:00"[len(given) :] if _DATE.fullmatch(given) else ""
-        datetime.fromisoformat(whole)
-        return given
-    raise VectorError(f"{name} is {short(given)}; give a date, as 2024, 2024-06 or 2024-06-15")
 
 
 def _is_weight(given: object) -> bool:

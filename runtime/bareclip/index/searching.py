@@ -1,7 +1,7 @@
 """Answers from a store: its vectors and its graph, kept from one question to the next."""
 
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,11 @@ from ..scoring.diversity import spread_out
 from ..scoring.near_groups import take_rows
 from ..scoring.nearest import dot_products, nearest
 from ..scoring.vectors import Floats
-from ..types import IndexHit
+from ..types import IndexHit, Vectors
+from .adding import item_name
+from .filters import Filter, having
 from .hnsw import Hnsw
+from .query import Like, Query, file_keys, likes_of
 from .store import Store
 from .vectors_file import Matrix, load_matrix
 
@@ -26,18 +29,10 @@ class Wanted:
     """What hits are wanted; see ``Index.search``."""
 
     k: int
-    under: str | os.PathLike[str] | None
-    after: str | None
-    before: str | None
+    filter: Filter
     min_similarity: float | None
     diverse: float
     approximate: bool
-    tag: str | None = None
-
-    @property
-    def filtered(self) -> bool:
-        """Whether not all items may be found."""
-        return any(one is not None for one in (self.under, self.after, self.before, self.tag))
 
     @property
     def candidates(self) -> int:
@@ -57,6 +52,30 @@ class Searcher:
         """Makes the file of vectors anew, after much was written."""
         self._matrix = load_matrix(self._store, tidy=True)
 
+    def known(self, queries: Iterable[Query]) -> dict[Like, tuple[int, Vectors]]:
+        """Ids and vectors of the items that queries are made of.
+
+        Raises:
+            StoreError: There is no such item.
+        """
+        found = {}
+        for like in {part for query in queries for part in likes_of(query)}:
+            item = self._store.items.find(item_name(like.item))
+            if item is None:
+                raise StoreError(
+                    f"{self._store.path} has no item {short(like.item)}; give a photo's path, or "
+                    "the id that a vector was added under"
+                )
+            found[like] = item
+        return found
+
+    def made_of(self, query: Query, known: Mapping[Like, tuple[int, Vectors]]) -> set[int]:
+        """Ids of the items that a query is made of."""
+        files = (self._store.files.id_of(key) for key in file_keys(query))
+        return {known[like][0] for like in likes_of(query)} | {
+            item for item in files if item is not None
+        }
+
     def ask(self, rows: Floats, own: Sequence[Set[int]], wanted: Wanted) -> list[list[IndexHit]]:
         """The hits of several queries.
 
@@ -69,36 +88,22 @@ class Searcher:
         # More, where a query's own items may be found and are left out.
         k = wanted.candidates + max(map(len, own), default=0)
         # A graph asked for much of what it holds walks all of it, and still misses some.
-        if wanted.approximate and not wanted.filtered and k * 10 <= len(matrix.ids):
+        if wanted.approximate and not wanted.filter and k * 10 <= len(matrix.ids):
             found = self._approximate(matrix, rows, k)
         else:
-            allowed = self._allowed(matrix, wanted.under, wanted.after, wanted.before, wanted.tag)
-            found = nearest(matrix.parts, rows, k, allowed)
+            found = nearest(matrix.parts, rows, k, self._allowed(matrix, wanted.filter))
         return [
             self._hits(matrix, places, scores, itself, wanted)
             for (places, scores), itself in zip(found, own, strict=True)
         ]
 
-    def tagged(self, label: str, k: int) -> list[IndexHit]:
+    def tagged(self, label: str, k: int, chosen: Filter) -> list[IndexHit]:
         """The items that have a tag, the most probable first."""
-        items, shares = self._having(label)
+        items, shares = having(self._store, label)
+        if chosen:
+            passing = chosen.passing(self._store, items)
+            items, shares = items[passing], shares[passing]
         return self._described(items[:k], shares[:k])
-
-    def _having(self, label: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Items that have a tag, and how probable it is.
-
-        Raises:
-            StoreError: The index was not tagged, or not with that label.
-        """
-        labels = self._store.tags.labels()
-        if label not in labels:
-            known = f"its {len(labels)} tags are {', '.join(map(short, labels[:5]))}"
-            which = known + (" and others" if len(labels) > 5 else "") if labels else "it has none"
-            raise StoreError(
-                f"{self._store.path} has no tag {short(label)}: {which}; to tag it: "
-                f"bareclip tag {self._store.path} --labels LABELS"
-            )
-        return self._store.tags.having(label)
 
     def current_matrix(self) -> Matrix:
         """The vectors of the store's current state."""
@@ -106,44 +111,17 @@ class Searcher:
             self._matrix = load_matrix(self._store, tidy=False)
         return self._matrix
 
-    def places(self, matrix: Matrix, under: str | os.PathLike[str] | None) -> NDArray[np.int64]:
+    def places(self, matrix: Matrix, chosen: Filter) -> NDArray[np.int64]:
         """Which rows may be found, by their places."""
-        allowed = self._allowed(matrix, under)
+        allowed = self._allowed(matrix, chosen)
         return np.arange(len(matrix.ids)) if allowed is None else np.flatnonzero(allowed)
 
-    def _allowed(
-        self,
-        matrix: Matrix,
-        under: str | os.PathLike[str] | None,
-        after: str | None = None,
-        before: str | None = None,
-        tag: str | None = None,
-    ) -> NDArray[np.bool_] | None:
+    def _allowed(self, matrix: Matrix, chosen: Filter) -> NDArray[np.bool_] | None:
         """Which rows may be found; None for all."""
-        chosen = []
-        if under is not None:
-            chosen.append(self._ids_under(under))
-        if after is not None or before is not None:
-            chosen.append(self._store.ids_dated(after, before))
-        if tag is not None:
-            chosen.append(self._having(tag)[0])
-        allowed = matrix.live
-        for ids in chosen:
-            among = np.isin(matrix.ids, ids)
-            allowed = among if allowed is None else allowed & among
-        return allowed
-
-    def _ids_under(self, under: str | os.PathLike[str]) -> NDArray[np.int64]:
-        name = os.fsencode(under)
-        path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
-        resolved = os.path.realpath(path)
-        is_folder = name.endswith((b"/", os.fsencode(os.sep)))
-        if is_folder:
-            path = os.path.join(path, b"")  # noqa: PTH118
-        # The name of a link may be the start of other names; what it leads to is a folder.
-        if is_folder or os.path.islink(path):  # noqa: PTH114
-            resolved = os.path.join(resolved, b"")  # noqa: PTH118
-        return self._store.ids_under(path, resolved, name)
+        if not chosen:
+            return matrix.live
+        passing = chosen.passing(self._store, matrix.ids)
+        return passing if matrix.live is None else passing & matrix.live
 
     def _approximate(
         self, matrix: Matrix, rows: Floats, k: int
@@ -179,6 +157,6 @@ class Searcher:
     def _described(self, ids: NDArray[np.int64], scores: NDArray[np.float64]) -> list[IndexHit]:
         hits: list[IndexHit] = []
         for item, score in zip(ids, scores, strict=True):
-            path, metadata, content = self._store.describe(int(item))
+            path, metadata, content = self._store.items.describe(int(item))
             hits.append(IndexHit(os.fsdecode(path), float(score), metadata, content))
         return hits

@@ -1,42 +1,35 @@
 """The store: one SQLite file that holds items, their vectors, and what made them.
 
-SQL is here, and that of tags in ``tag_rows``; nowhere else. The file is in WAL mode, so that
-readers work while one process writes, and every commit is synced: after a kill or a power cut it
-holds what was committed. An item's vector never changes; what changes gets a new id, and ids are
-never used twice. So an id that a derived file knows still means the same vector, unless a backup
-has been restored: it hands out the same ids again. So each state has a random token, and the
-store keeps those of the states it has been in.
+SQL is here, in ``database``, and in a module per table, as ``item_rows``; nowhere else. The file is
+in WAL mode, so that readers work while one process writes, and every commit is synced: after a kill
+or a power cut it holds what was committed. An item's vector never changes; what changes gets a new
+id, and ids are never used twice. So an id that a derived file knows still means the same vector,
+unless a backup has been restored: it hands out the same ids again. So each state has a random
+token, and the store keeps those of the states it has been in.
 """
 
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from ..encoders.fingerprint import Fingerprint
 from ..errors import StoreError
-from ..scoring.vectors import Floats
 from .database import create, explained, only_writer
+from .file_rows import FileRows
+from .item_rows import ItemRows
 from .opening import Frozen, connect
-from .scan import FoundFile
 from .tag_rows import TagRows
+from .vector_rows import VectorRows
 
-Status = Literal["embedded", "failed", "unreadable", "other"]
 # Of a state that was committed before there were tokens.
 NO_TOKEN = "0" * 16
-_CHUNK = 4096
 _HEX = re.compile("[0-9a-f]{16}")
-# How far from 1 a vector's length may be that some precision of a tower made.
-_LENGTHS = 0.01
-_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -55,38 +48,6 @@ class State:
     generation: int
     token: str
     width: int
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """What the store knows of a file."""
-
-    id: int
-    key: bytes
-    path: bytes
-    mounted: bool
-    size: int
-    modified_ns: int
-    content: bytes | None
-    status: Status
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """A file as it goes into the store; see the columns of ``items``."""
-
-    key: bytes
-    path: bytes
-    mounted: bool
-    size: int
-    modified_ns: int
-    content: bytes | None
-    width: int | None
-    height: int | None
-    status: Status
-    reason: str | None
-    metadata: str | None
 
 
 class Store:
@@ -244,232 +205,25 @@ class Store:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
-    def files(self) -> list[KnownFile]:
-        rows = self._db.execute(
-            "SELECT id, key, path, mounted, size, modified_ns, content, status, reason"
-            " FROM items WHERE kind = 'file' ORDER BY id"
-        )
-        files = [KnownFile(*row) for row in rows]
-        for file in files:
-            self._checked_name(file.key)
-            self._checked_name(file.path)
-        return files
+    @property
+    def items(self) -> ItemRows:
+        """Files and what was added."""
+        return ItemRows(self._db, self.vectors, self.damaged)
 
-    def put_file(self, row: FileRow, vector: NDArray[np.float32] | None) -> None:
-        """Adds a file, under a new id also where it is known."""
-        self._db.execute("DELETE FROM items WHERE kind = 'file' AND key = ?", (row.key,))
-        columns = asdict(row)
-        names, places = ", ".join(columns), ", ".join("?" * len(columns))
-        cursor = self._db.execute(
-            f"INSERT INTO items (kind, {names}) VALUES ('file', {places})", (*columns.values(),)
-        )
-        if vector is not None:
-            self._put_vector(cursor.lastrowid, vector)
+    @property
+    def files(self) -> FileRows:
+        """Those of the items that are files, also the ones without a vector."""
+        return FileRows(self._db, self.vectors, self.damaged)
 
-    def move_file(self, item: int, file: FoundFile) -> None:
-        """Gives an item the place and times of ``file``, whose content is the same."""
-        self._db.execute(
-            "DELETE FROM items WHERE kind = 'file' AND key = ? AND id != ?", (file.key, item)
-        )
-        self._db.execute(
-            "UPDATE items SET key = ?, path = ?, mounted = ?, size = ?, modified_ns = ?"
-            " WHERE id = ?",
-            (file.key, file.path, file.mounted, file.size, file.modified_ns, item),
-        )
-
-    def with_content(
-        self, content: bytes
-    ) -> tuple[int, int, str | None, NDArray[np.float32]] | None:
-        """Width, height, metadata and vector of a file with that content."""
-        row = self._db.execute(
-            "SELECT width, height, metadata, vector FROM items JOIN vectors ON item = id"
-            " WHERE content = ? LIMIT 1",
-            (content,),
-        ).fetchone()
-        return None if row is None else (*row[:3], self._rows([row[3]])[0])
-
-    def remove(self, items: Iterable[int]) -> None:
-        self._db.executemany("DELETE FROM items WHERE id = ?", [(item,) for item in items])
-
-    def add(self, name: bytes, vector: Floats, metadata: str | None) -> None:
-        """Adds a vector from elsewhere, in the place of one of that name."""
-        self._db.execute("DELETE FROM items WHERE kind = 'added' AND key = ?", (name,))
-        cursor = self._db.execute(
-            "INSERT INTO items (kind, key, path, status, metadata)"
-            " VALUES ('added', ?, ?, 'embedded', ?)",
-            (name, name, metadata),
-        )
-        self._put_vector(cursor.lastrowid, vector)
-
-    def _put_vector(self, item: int | None, vector: Floats) -> None:
-        if not _are_unit(vector[None]):
-            raise StoreError(
-                "the model gave a vector that is not of length 1 (NaN, or zero), so nothing more "
-                "is indexed; export its bundle again"
-            )
-        self._db.execute(
-            "INSERT INTO vectors VALUES (?, ?)", (item, vector.astype("<f4").tobytes())
-        )
+    @property
+    def vectors(self) -> VectorRows:
+        """The items' vectors."""
+        return VectorRows(self._db, self.fingerprint.width, self.damaged)
 
     @property
     def tags(self) -> TagRows:
-        """The items' tags, to be read and written as the rest."""
+        """The items' tags."""
         return TagRows(self._db, self.damaged)
-
-    def vector_ids(self, first: int = -(2**63)) -> NDArray[np.int64]:
-        """Ids of the items with a vector from ``first`` on, ascending."""
-        rows = self._db.execute("SELECT item FROM vectors WHERE item >= ? ORDER BY item", (first,))
-        ids = np.fromiter((row[0] for row in rows), np.int64)
-        if (ids[1:] <= ids[:-1]).any():
-            raise self.damaged("its vectors are in no order")
-        return ids
-
-    def vectors(self, first: int) -> Iterator[NDArray[np.float32]]:
-        """Vectors of ids from ``first`` on, ascending, some thousand rows at a time."""
-        cursor = self._db.execute(
-            "SELECT vector FROM vectors WHERE item >= ? ORDER BY item", (first,)
-        )
-        while rows := cursor.fetchmany(_CHUNK):
-            yield self._rows([row[0] for row in rows])
-
-    def ids_under(self, path: bytes, resolved: bytes, name: bytes) -> NDArray[np.int64]:
-        """Ids of files and of added items that begin so.
-
-        Args:
-            path: Of the path that files were found at.
-            resolved: The same with links resolved: of that path, or of the key.
-            name: Of the names of added items.
-        """
-        rows = self._db.execute(
-            "WITH given (path, resolved, name) AS (VALUES (?, ?, ?))"
-            " SELECT id FROM items, given WHERE status = 'embedded' AND ("
-            " (kind = 'file' AND (substr(items.path, 1, length(given.path)) = given.path"
-            "  OR substr(items.path, 1, length(resolved)) = resolved"
-            "  OR substr(key, 1, length(resolved)) = resolved))"
-            " OR (kind = 'added' AND substr(items.path, 1, length(name)) = name))",
-            (path, resolved, name),
-        )
-        return np.fromiter((row[0] for row in rows), np.int64)
-
-    def ids_dated(self, after: str | None, before: str | None) -> NDArray[np.int64]:
-        """Ids of what was taken, or else modified, at ``after`` or later, and before ``before``.
-
-        Args:
-            after, before: As ISO 8601 has dates, or the beginning of one; None for any.
-        """
-        # Text in that form sorts as time does, and the beginning of a date before the date.
-        rows = self._db.execute(
-            "WITH dated AS (SELECT id, coalesce("
-            " CASE WHEN json_valid(metadata) THEN"
-            "  CASE json_type(metadata, '$.taken') WHEN 'text' THEN"
-            "   json_extract(metadata, '$.taken') END END,"
-            " strftime('%Y-%m-%dT%H:%M:%S', modified_ns / 1000000000, 'unixepoch', 'localtime'))"
-            " AS date FROM items WHERE status = 'embedded')"
-            " SELECT id FROM dated WHERE date >= ? AND (? IS NULL OR date < ?)",
-            (after or "", before, before),
-        )
-        return np.fromiter((row[0] for row in rows), np.int64)
-
-    def find(self, name: bytes) -> tuple[int, NDArray[np.float32]] | None:
-        """Id and vector of what was added under a name, or of the file at a path."""
-        path = name if b"\0" in name else os.path.realpath(name)
-        for kind, key in (("added", name), ("file", name), ("file", path)):
-            row = self._db.execute(
-                "SELECT id, vector FROM items JOIN vectors ON item = id WHERE kind = ? AND key = ?",
-                (kind, key),
-            ).fetchone()
-            if row is not None:
-                return row[0], self._rows([row[1]])[0]
-        return None
-
-    def id_of_file(self, key: bytes) -> int | None:
-        row = self._db.execute(
-            "SELECT id FROM items WHERE kind = 'file' AND key = ?", (key,)
-        ).fetchone()
-        return None if row is None else int(row[0])
-
-    def describe(self, item: int) -> tuple[bytes, dict[str, Any] | None, str | None]:
-        """An item's path or id, its metadata, and the SHA-256 of its file."""
-        row = self._db.execute(
-            "SELECT path, metadata, content FROM items WHERE id = ?", (item,)
-        ).fetchone()
-        if row is None:
-            raise self.damaged(f"it has a vector of item {item}, and no such item")
-        path, metadata, content = row
-        known = content.hex() if isinstance(content, bytes) else None
-        return self._checked_name(path), self._object(metadata), known
-
-    def sizes(self) -> NDArray[np.int64]:
-        """Pixels and bytes of the items with a vector, by id: (N, 2); 0 where it does not say."""
-        rows = self._db.execute(
-            "SELECT width, height, size FROM vectors LEFT JOIN items ON id = item ORDER BY item"
-        )
-        # Three numbers of 64 bits, whose product may have more: only their order is asked for.
-        pairs = (
-            (min(_count(width) * _count(height), _MOST), _count(size))
-            for width, height, size in rows
-        )
-        return np.fromiter(pairs, np.dtype((np.int64, 2)))
-
-    def file(
-        self, item: int
-    ) -> tuple[bytes, int | None, int | None, int | None, str | None] | None:
-        """Path or name, width, height, bytes and SHA-256 of an item; None if it is gone."""
-        row = self._db.execute(
-            "SELECT path, width, height, size, content FROM items WHERE id = ?", (item,)
-        ).fetchone()
-        if row is None:
-            return None
-        path, *numbers, content = row
-        width, height, size = (_count(number) or None for number in numbers)
-        known = content.hex() if isinstance(content, bytes) else None
-        return self._checked_name(path), width, height, size, known
-
-    def items(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
-        """Id, path or name, and metadata of the items with a vector, by id."""
-        rows = self._db.execute(
-            "SELECT item, path, metadata FROM vectors LEFT JOIN items ON id = item ORDER BY item"
-        )
-        return ((item, self._checked_name(path), self._object(data)) for item, path, data in rows)
-
-    def counts(self) -> dict[tuple[str, Status], int]:
-        """How many items of a kind have a status."""
-        rows = self._db.execute("SELECT kind, status, count(*) FROM items GROUP BY kind, status")
-        return {(kind, status): count for kind, status, count in rows}
-
-    def failures(self) -> list[tuple[bytes, str]]:
-        """Paths and reasons of the files that could not be embedded."""
-        rows = self._db.execute(
-            "SELECT path, reason FROM items WHERE status IN ('failed', 'unreadable') ORDER BY path"
-        )
-        return [(self._checked_name(path), str(reason)) for path, reason in rows]
-
-    def _object(self, text: object) -> dict[str, Any] | None:
-        """An object of the JSON that an item has; None where it has none."""
-        if text is None:
-            return None
-        try:
-            found = json.loads(text)  # type: ignore[arg-type]
-        except (TypeError, ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise self.damaged("metadata in it is no JSON object")
-        return found
-
-    def _checked_name(self, name: object) -> bytes:
-        if not isinstance(name, bytes) or not name:
-            raise self.damaged(f"an item in it has no name ({name!r:.40})")
-        return name
-
-    def _rows(self, blobs: list[object]) -> NDArray[np.float32]:
-        """The vectors in blobs, (N, D), which are of length 1."""
-        width = self.fingerprint.width
-        given = [blob for blob in blobs if isinstance(blob, bytes) and len(blob) == 4 * width]
-        if len(given) == len(blobs):
-            rows = np.frombuffer(b"".join(given), "<f4").reshape(len(blobs), width)
-            if _are_unit(rows):
-                return rows
-        raise self.damaged(f"a vector in it is not {width} numbers of length 1")
 
 
 def check_place(path: Path) -> None:
@@ -480,16 +234,6 @@ def check_place(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise StoreError(f"cannot make {path}: {path.parent} is not a folder")
-
-
-def _are_unit(rows: Floats) -> bool:
-    with np.errstate(all="ignore"):
-        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    return bool((np.abs(lengths - 1) < _LENGTHS).all())
-
-
-def _count(given: object) -> int:
-    return given if isinstance(given, int) and given > 0 else 0
 
 
 def _is_hex(given: object) -> bool:

@@ -20,9 +20,10 @@ from ..images.folders import lies_in_excluded
 from ..images.heif import NEEDS_EXTRA, register_heif
 from ..types import Vectors
 from .database import is_store_file
+from .file_rows import KnownFile
 from .inspection import Inspected, inspect_file
 from .scan import FoundFile, Scan, relative, scan
-from .store import KnownFile, Store
+from .store import Store
 
 # Files that cost no embedding are written this many at a time.
 _BATCH = 64
@@ -89,7 +90,7 @@ def sync(
     """As ``Index.sync``; the caller keeps other writers out."""
     root = os.path.abspath(os.fsencode(folder))
     with store.reading():
-        known = {file.key: file for file in store.files()}
+        known = {file.key: file for file in store.files.known()}
     below = os.path.join(root, b"")
     here = _under(below, known.values())
     found = _scan(root, here, prune, store.path, exclude)
@@ -107,10 +108,10 @@ def sync(
     work.unchanged = len(found.files) - len(todo)
     with store.transaction():
         for item, file in elsewhere:
-            store.move_file(item, file)
+            store.files.move(item, file)
     work.run(todo, report)
     with store.transaction():
-        store.remove(file.id for file in work.gone.values())
+        store.items.remove(file.id for file in work.gone.values())
     return SyncReport(
         added=work.added,
         changed=work.changed,
@@ -259,7 +260,7 @@ class _Work:
         row = inspected.row
         if row.content is None or vector is not None:
             return inspected, vector
-        source = self._store.with_content(row.content)
+        source = self._store.files.with_content(row.content)
         if source is None:  # its last copy has been replaced since
             inspected, pixels = self._inspect(inspected.file, known=frozenset())
             fresh = None if pixels is None else self._encoder.embed_pixels(pixels[None])[0]
@@ -271,18 +272,18 @@ class _Work:
     def _write_one(self, inspected: Inspected, vector: Vectors | None) -> None:
         row, before = inspected.row, self._known.get(inspected.row.key)
         if row.content is None:
-            self._store.put_file(row, None)
+            self._store.files.put(row, None)
             if row.status != "other":
                 self.failures.append(FileFailure(os.fsdecode(row.path), str(row.reason)))
         elif before is not None and before.content == row.content:
-            self._store.move_file(before.id, inspected.file)
+            self._store.files.move(before.id, inspected.file)
             self.unchanged += 1
         elif (moved := self._moved.pop(row.content, None)) is not None:
             del self.gone[moved.id]
-            self._store.move_file(moved.id, inspected.file)
+            self._store.files.move(moved.id, inspected.file)
             self.renamed += 1
         else:
-            self._store.put_file(row, vector)
+            self._store.files.put(row, vector)
             self._contents.add(row.content)
             self.added += before is None
             self.changed += before is not None

@@ -6,7 +6,7 @@ to a classifier is what has a larger id than the last that it has seen; tags go 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -14,9 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StoreError
 from ..types import Prediction
-from .database import TAGGED_VERSION, TAGS_BY_LABEL, TAGS_SCHEMA
+from .database import TAGGED_VERSION, TAGS_BY_LABEL, TAGS_SCHEMA, Damaged
 
 Tags: TypeAlias = list[Prediction]
 
@@ -39,7 +38,7 @@ class Tagger:
 class TagRows:
     """The tags of an open store; made by ``Store.tags``."""
 
-    def __init__(self, db: sqlite3.Connection, damaged: Callable[[str], StoreError]) -> None:
+    def __init__(self, db: sqlite3.Connection, damaged: Damaged) -> None:
         self._db = db
         self._damaged = damaged
 

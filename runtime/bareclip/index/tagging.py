@@ -69,7 +69,7 @@ def tag_new(store: Store) -> None:
     Within the store's ``transaction``.
     """
     tagger = store.tags.tagger()
-    ids = np.empty(0, np.int64) if tagger is None else store.vector_ids(tagger.last + 1)
+    ids = np.empty(0, np.int64) if tagger is None else store.vectors.ids(tagger.last + 1)
     if tagger is None or not len(ids):
         return
     head = kept_classifier(store, tagger).head
@@ -140,6 +140,6 @@ def _chunks(matrix: Matrix) -> Iterator[Chunk]:
 
 def _new_chunks(store: Store, ids: NDArray[np.int64]) -> Iterator[Chunk]:
     first = 0
-    for rows in store.vectors(int(ids[0])):
+    for rows in store.vectors.chunks(int(ids[0])):
         yield ids[first : first + len(rows)], rows
         first += len(rows)

@@ -70,7 +70,7 @@ def load_matrix(store: Store, tidy: bool) -> Matrix:
         return saved
     if not store.has_been(saved.state):
         saved = _nothing(state)
-    ids = store.vector_ids()
+    ids = store.vectors.ids()
     live = np.isin(saved.ids, ids, assume_unique=True)
     new = ids[ids > saved.ids[-1]] if len(saved.ids) else ids
     behind = len(new) + np.count_nonzero(~live)
@@ -84,7 +84,7 @@ def load_matrix(store: Store, tidy: bool) -> Matrix:
     first = int(new[0]) if len(new) else 0
     added = np.empty((len(new), state.width), np.float32)
     row = 0
-    for rows in store.vectors(first) if len(new) else ():
+    for rows in store.vectors.chunks(first) if len(new) else ():
         added[row : row + len(rows)] = rows[: len(new) - row]
         row += len(rows)
     if row != len(new):
@@ -195,7 +195,7 @@ def _write(
             summed.update(rows)
             file.write(rows.tobytes())
             count += len(rows)
-        for rows in store.vectors(int(new[0])) if len(new) else ():
+        for rows in store.vectors.chunks(int(new[0])) if len(new) else ():
             summed.update(rows)
             file.write(rows.tobytes())
             count += len(rows)

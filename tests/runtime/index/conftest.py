@@ -27,5 +27,5 @@ def index(clip: bareclip.Clip, tmp_path: Path) -> Iterator[bareclip.Index]:
 
 def names(index: bareclip.Index) -> set[str]:
     """File names of everything with a vector."""
-    rows = index._store.items()
+    rows = index._store.items.each()
     return {Path(os.fsdecode(path)).name for _, path, _ in rows}

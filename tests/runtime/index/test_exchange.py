@@ -17,8 +17,8 @@ from tests.variants import picture
 
 def rows(index: bareclip.Index) -> list[tuple[Any, ...]]:
     with index._store.reading():
-        vectors = np.concatenate(list(index._store.vectors(0)))
-        items = [(os.fsdecode(path), metadata) for _, path, metadata in index._store.items()]
+        vectors = np.concatenate(list(index._store.vectors.chunks(0)))
+        items = [(os.fsdecode(path), metadata) for _, path, metadata in index._store.items.each()]
     return [(*item, vector.tobytes()) for item, vector in zip(items, vectors, strict=True)]
 
 

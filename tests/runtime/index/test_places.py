@@ -18,7 +18,7 @@ import bareclip
 from bareclip import StoreError
 from bareclip.bundle import Bundle
 from bareclip.index import database, inspection, opening
-from bareclip.index.store import Store
+from bareclip.index.item_rows import ItemRows
 from tests.machine import needs_posix
 from tests.variants import picture
 
@@ -221,12 +221,12 @@ def test_what_is_written_while_it_is_read_is_not_answered_from(
             with bareclip.Index.open(mount, clip) as writer:
                 writer.add(["new"], np.ones((1, 20)))
 
-    inner = Store.counts
-    monkeypatch.setattr(Store, "counts", lambda store: (inner(store), write())[0])
+    inner = ItemRows.counts
+    monkeypatch.setattr(ItemRows, "counts", lambda rows: (inner(rows), write())[0])
     with bareclip.Index.open(mount, clip) as reader:
         with pytest.raises(StoreError, match="was written while it was read; ask again"):
             reader.status()
-        monkeypatch.setattr(Store, "counts", inner)
+        monkeypatch.setattr(ItemRows, "counts", inner)
         assert reader.status().added == 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bareclip
-from bareclip.index.store import Store
+from bareclip.index.vector_rows import VectorRows
 from bareclip.scoring.vectors import normalize
 from tests.variants import picture
 
@@ -92,8 +92,8 @@ def test_only_what_was_added_is_read(
     index.add([str(i) for i in range(100)], rows[:100])
     index.search(rows[0])
     read: list[int] = []
-    inner = Store.vectors
-    monkeypatch.setattr(Store, "vectors", lambda *a: (read.append(a[1]), inner(*a))[1])
+    inner = VectorRows.chunks
+    monkeypatch.setattr(VectorRows, "chunks", lambda *a: (read.append(a[1]), inner(*a))[1])
     for i in (100, 101):
         index.add([str(i)], rows[i : i + 1])
         with bareclip.Index.open(index.path) as fresh:

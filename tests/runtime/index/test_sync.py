@@ -72,10 +72,10 @@ def test_changed_vanished_and_renamed_files(
     (photos / "new").mkdir()
     (photos / "06.jpg").rename(photos / "new" / "six.jpg")
     shutil.copy(photos / "09.jpg", photos / "copy.jpg")
-    ids = {path: id_ for id_, path, _ in index._store.items()}
+    ids = {path: id_ for id_, path, _ in index._store.items.each()}
     assert counts(index.sync(photos)) == (1, 1, 1, 1, 9)
     assert len(decoded) == 13
-    after = {path: id_ for id_, path, _ in index._store.items()}
+    after = {path: id_ for id_, path, _ in index._store.items.each()}
     moved = os.fsencode(photos / "new" / "six.jpg")
     assert after[moved] == ids[os.fsencode(photos / "06.jpg")]
     assert after[os.fsencode(photos / "00.jpg")] > max(ids.values())

@@ -80,8 +80,8 @@ def test_a_sync_runs_the_batches_of_embed_images_two_at_a_time(
         assert (report.added, len(report.failures)) == (PICTURES, len(alone.failures))
         assert sorted(device.batches) == sorted(wanted)
         with index._store.reading():
-            names = [os.fsdecode(path) for _, path, _ in index._store.items()]
-            vectors = np.concatenate([*index._store.vectors(0)])
+            names = [os.fsdecode(path) for _, path, _ in index._store.items.each()]
+            vectors = np.concatenate([*index._store.vectors.chunks(0)])
     assert names == [str(paths[place]) for place in alone.kept]
     np.testing.assert_array_equal(vectors, alone.vectors)
 
