@@ -9,8 +9,9 @@ from tqdm import tqdm
 
 from .. import Duplicate, DuplicateGroup, Index
 from ..files import is_own, replacing
+from ..index.filters import Filters
 from ..show.page import dimensions, duplicates_page, megabytes
-from .options import check_output, db_argument, json_option
+from .options import check_output, db_argument, filter_options, json_option
 from .output import note, print_table, say, say_json
 
 # Each is a small JPEG of some 10 KB within the page.
@@ -26,11 +27,11 @@ _MOST_PICTURES = 2000
     type=click.FloatRange(0, 1, min_open=True),
     help="How similar, as a cosine; lower finds more that only look alike.",
 )
-@click.option("--under", help="Only files whose path begins with this.")
+@filter_options
 @click.option("--html", "page_path", type=click.Path(path_type=Path), help="Write a page, a .html.")
 @json_option
 def duplicates(
-    db: Path, threshold: float, under: str | None, page_path: Path | None, as_json: bool
+    db: Path, threshold: float, filters: Filters, page_path: Path | None, as_json: bool
 ) -> None:
     """Finds photos of DB, an index, that are nearly the same: resaved, resized, cropped.
 
@@ -39,7 +40,7 @@ def duplicates(
 
     \b
     bareclip duplicates photos.db --html duplicates.html
-    bareclip duplicates photos.db --threshold 0.9 --json
+    bareclip duplicates photos.db --threshold 0.9 --after 2024-06 --json
     """
     check_output(page_path, ".html")
     with Index.open(db) as index, tqdm(unit="photo", disable=None, leave=False) as bar:
@@ -48,7 +49,7 @@ def duplicates(
             bar.total = total
             bar.update(done - bar.n)
 
-        groups = list(index.duplicates(threshold, under=under, report=show))
+        groups = list(index.duplicates(threshold, **filters, report=show))
     if page_path is not None:
         shown = _first_groups(groups)
         heading = (

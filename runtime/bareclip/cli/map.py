@@ -7,11 +7,13 @@ from tqdm import tqdm
 
 from .. import Index
 from ..files import is_own, replacing
+from ..index.filters import Filters
 from ..show.map import map_page
 from .options import (
     check_output,
     db_argument,
     device_option,
+    filter_options,
     index_bundle_option,
     json_option,
     labels_of,
@@ -47,7 +49,7 @@ from .output import print_table, say, say_json
     type=click.IntRange(min=1),
     help="How many photos at most; of more, a sample.",
 )
-@click.option("--under", help="Only files whose path begins with this.")
+@filter_options
 @json_option
 @index_bundle_option
 @device_option
@@ -59,7 +61,7 @@ def map_(
     labels: str | None,
     clusters: int | None,
     points: int,
-    under: str | None,
+    filters: Filters,
     as_json: bool,
     bundle: str | None,
     device: str,
@@ -73,13 +75,14 @@ def map_(
     \b
     bareclip map photos.db --html map.html
     bareclip map photos.db --labels "beach,mountains,city,people" --clusters 12
+    bareclip map photos.db --after 2024 --tag beach
     """
     check_output(page_path, ".html")
     names = None if labels is None else labels_of(labels)
     Index.open(db).close()  # a mistyped name is said before a model is asked for
     clip = load_indexed(db, bundle, None, None, device, threads, language=language)
     with Index.open(db, clip) as index:
-        overview = index.overview(names, clusters=clusters, points=points, under=under)
+        overview = index.overview(names, clusters=clusters, points=points, **filters)
     with (
         tqdm(total=len(overview.points), unit="photo", disable=None, leave=False) as bar,
         replacing(page_path) as file,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..bundle import TOWERS
 from ..files import is_own, read_lines
 from ..images.folders import EXCLUDED
 from ..images.limits import MAX_PIXELS
+from ..index.filters import FILTERS, Filter
 from ..scoring.zero_shot import checked_templates
 from .output import complain
 from .standard_input import DASH, lines_of, typed
@@ -217,6 +218,25 @@ classifier_option = click.option(
 )
 db_argument = click.argument("db", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def filter_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a verb a parameter ``filters``: which items of an index count.
+
+    A mistyped one is said before a model is loaded.
+    """
+
+    @wraps(verb)
+    def wrapped(**given: Any) -> Any:
+        filters: Any = {name: given.pop(name) for name in FILTERS}
+        Filter.of(**filters)
+        return verb(filters=filters, **given)
+
+    found: Callable[..., Any] = wrapped
+    for name, text in reversed(FILTERS.items()):
+        metavar = "DATE" if name in ("after", "before") else None
+        found = click.option(f"--{name}", metavar=metavar, help=text)(found)
+    return found
 
 
 def exclude_option(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,12 +11,14 @@ import click
 from .. import BareclipError, Clip, DeviceError, Index, IndexHit, Like, Mix, load
 from ..files import is_own, replacing
 from ..images.folders import is_image_name
+from ..index.filters import FILTERS, Filters
 from ..show.page import Answer, page, sheet
 from .download import is_address
 from .options import (
     check_not_given,
     check_output,
     device_option,
+    filter_options,
     index_bundle_option,
     json_option,
     language_option,
@@ -50,10 +52,7 @@ _WEIGHTED = re.compile(r"(\d+\.?\d*|\.\d+)\*(.+)", re.DOTALL)
 @click.option(
     "--minus", "minuses", multiple=True, metavar="[WEIGHT*]WHAT", help="Lead away from it."
 )
-@click.option("--under", help="Only files whose path begins with this.")
-@click.option("--tag", help="Only photos that bareclip tag gave this label; alone, all of those.")
-@click.option("--after", metavar="DATE", help="Only photos taken then or later, as 2024-06.")
-@click.option("--before", metavar="DATE", help="Only photos taken before.")
+@filter_options
 @click.option(
     "--diverse",
     type=click.FloatRange(0, 1, max_open=True),
@@ -80,10 +79,7 @@ def search(
     pluses: tuple[str, ...],
     minuses: tuple[str, ...],
     k: int,
-    under: str | None,
-    tag: str | None,
-    after: str | None,
-    before: str | None,
+    filters: Filters,
     diverse: float,
     min_similarity: float | None,
     approximate: bool,
@@ -97,7 +93,8 @@ def search(
 ) -> None:
     """Finds the photos of DB, an index, that are most similar to TEXTS or pictures.
 
-    Each of TEXTS, --image and --like is a question of its own; --plus and --minus change all.
+    Each of TEXTS, --image and --like is a question of its own; --plus and --minus change all. --tag
+    without a question lists the photos that have that label, the most probable first.
 
     DB may also be a run's folder, as `bareclip shards run` fills it.
 
@@ -119,6 +116,7 @@ def search(
     asked += [(source.name, source.image) for image in images for source in expand([image])]
     asked += [(like, Like(like)) for like in likes]
     changes = [_part(text, 1) for text in pluses] + [_part(text, -1) for text in minuses]
+    tag = filters["tag"]
     if not asked and not pluses and (minuses or tag is None):
         raise click.UsageError(
             'nothing to search for: give a "text", --image, --like, --plus or --tag.'
@@ -127,21 +125,12 @@ def search(
         asked = [_mixed([("", 1.0, *one)], changes) for one in asked] or [_mixed([], changes)]
     rows = [query for _, query in asked]
     if _is_run(db):
-        for_an_index = (
-            under,
-            tag,
-            after,
-            before,
-            diverse,
-            likes,
-            approximate,
-            sheet_path,
-            page_path,
-        )
+        named = ", ".join(f"--{name}" for name in FILTERS)
+        for_an_index = (*filters.values(), diverse, likes, approximate, sheet_path, page_path)
         if any(for_an_index):
             raise click.UsageError(
-                "--like, --under, --tag, --after, --before, --diverse, --approximate, --sheet and "
-                "--html are for an index, and DB is a run."
+                f"--like, {named}, --diverse, --approximate, --sheet and --html are for an index, "
+                "and DB is a run."
             )
         clip = _model_of_run(db, bundle, device, threads, language)
         found = _in_run(db, rows, k, min_similarity, clip)
@@ -158,22 +147,18 @@ def search(
             found = index.search_many(
                 rows,
                 k=k,
-                under=under,
-                after=after,
-                before=before,
                 min_similarity=min_similarity,
                 diverse=diverse,
                 approximate=approximate,
-                tag=tag,
+                **filters,
             )
         answers = [Answer(name, hits) for (name, _), hits in zip(asked, found, strict=True)]
     else:
         assert tag is not None, "else there was nothing to search for"
-        check_not_given(
-            "--tag alone", "under", "after", "before", "min_similarity", "diverse", "approximate"
-        )
+        check_not_given("--tag alone", "min_similarity", "diverse", "approximate")
+        others: Any = {name: value for name, value in filters.items() if name != "tag"}
         with Index.open(path) as index:
-            answers = [Answer(tag, index.tagged(tag, k=k))]
+            answers = [Answer(tag, index.tagged(tag, k=k, **others))]
     if sheet_path is not None:
         with replacing(sheet_path) as file:
             sheet(answers, anything=is_own(path)).save(file, "PNG")

@@ -9,6 +9,7 @@ import click
 
 from .. import Index, StoreError, Tagged, load_classifier
 from ..files import is_own
+from ..index.filters import Filters
 from ..index.sidecars import write_sidecar
 from ..index.tagging import DEFAULT_THRESHOLD
 from .options import (
@@ -16,6 +17,7 @@ from .options import (
     classifier_option,
     db_argument,
     device_option,
+    filter_options,
     index_bundle_option,
     json_option,
     labels_of,
@@ -43,6 +45,7 @@ from .output import note, say, say_json_items
     f"Default: {DEFAULT_THRESHOLD}, or the one it was tagged with last.",
 )
 @click.option("--xmp", is_flag=True, help="Write the tags into an XMP sidecar beside each photo.")
+@filter_options
 @json_option
 @index_bundle_option
 @device_option
@@ -55,6 +58,7 @@ def tag(
     templates: str,
     threshold: float | None,
     xmp: bool,
+    filters: Filters,
     as_json: bool,
     bundle: str | None,
     device: str,
@@ -64,15 +68,20 @@ def tag(
     """Tags the photos of DB, an index, with the labels that fit; no photo is read again.
 
     DB remembers the labels: what is indexed later is tagged too. Then: bareclip search --tag.
-    Sidecars of other programs are left as they are.
+    Sidecars of other programs are left as they are. All photos are tagged; --under, --tag, --after
+    and --before choose which --json prints and --xmp writes beside.
 
     \b
     bareclip tag photos.db --labels "beach,city,mountains,a receipt"
     bareclip tag photos.db --classifier pets.npz --threshold 0.5 --json
-    bareclip tag photos.db --xmp
+    bareclip tag photos.db --xmp --under ~/Photos/2024
     """
     if labels is not None and saved is not None:
         raise click.UsageError("give --labels or --classifier, not both.")
+    if any(filters.values()) and not (xmp or as_json):
+        raise click.UsageError(
+            "filters choose what --json prints or --xmp writes; give one of them."
+        )
     if labels is None:
         check_not_given("without --labels, the command", "templates")
     if xmp and db.exists() and not is_own(db):
@@ -89,9 +98,9 @@ def tag(
     with Index.open(db) as index:
         report = index.tag(classifier, threshold=threshold)
         if xmp:
-            _write_sidecars(index.tags())
+            _write_sidecars(index.tags(**filters))
         if as_json:
-            say_json_items(_described(index.tags()))
+            say_json_items(_described(index.tags(**filters)))
             return
     say(f"{report.items} photos and vectors: {report.tagged} tagged, with {report.tags} tags")
 

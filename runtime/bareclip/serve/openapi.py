@@ -3,6 +3,7 @@
 from typing import Any
 
 from .. import __version__
+from ..index.filters import FILTERS
 from .settings import Settings
 
 _JSON = "application/json"
@@ -82,7 +83,8 @@ def document(settings: Settings) -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/v1/embeddings": _post(
             "Vectors of texts and pictures, as OpenAI's clients ask for them. The bytes of one "
-            "picture may also be the body.",
+            "pass the filters. The bytes of one picture may also be the body, with the rest in the "
+            "address.",
             {
                 "input": _said({"anyOf": [_STRING, _ITEMS]}, "A text, or a list."),
                 "model": _MODEL,
@@ -178,13 +180,15 @@ def document(settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
     if settings.database is not None:
         paths["/v1/search"] = _post(
-            "Photos of the index that are nearest to a text, a picture, or both. The bytes of one "
-            "picture may also be the body.",
+            "Photos of the index that are nearest to a text, a picture, or both, of those that "
+            "pass the filters. The bytes of one picture may also be the body, with the rest in the "
+            "address.",
             {
                 "text": _said(_STRING, "What is looked for."),
                 "image": _said(_STRING, "A picture like those that are looked for."),
                 "k": _said(_INTEGER, "How many, 10 if left out."),
                 "min_similarity": _said(_NUMBER, "Only those at least so similar."),
+                **{name: _said(_STRING, text) for name, text in FILTERS.items()},
                 "model": _MODEL,
             },
             [],

@@ -1,6 +1,7 @@
 """The endpoints."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from ..scoring.zero_shot import Ensemble, probabilities, ranked
 from . import answers
 from .inputs import Item, Picture, Text, embedding_items, item, items
 from .problems import Problem, invalid, too_large
+from .search import filters_of
 from .service import Service
 
 _PICTURES = "image/"
@@ -157,6 +159,7 @@ async def search(service: Service, request: Request) -> Response:
         raise invalid("k is a number of photos, from 1 to 1000", "k")
     if least is not None and type(least) not in (int, float):
         raise invalid("min_similarity is a number", "min_similarity")
+    filters = filters_of(body)
     asked: list[Item] = [picture] if picture else []
     where = ["image"] if picture else []
     for name in ("text", "image"):
@@ -169,7 +172,7 @@ async def search(service: Service, request: Request) -> Response:
         raise invalid("the index was made at another precision or reading: ask it by text", "image")
     found = await service.embed(request, asked, where=where)
     vector = normalize(found.vectors().mean(axis=0)).astype(np.float32)
-    hits = await asyncio.to_thread(photos.search, vector, k, least)
+    hits = await asyncio.to_thread(photos.search, vector, k, least, filters)
     return answers.json(
         {
             "object": "list", "model": service.clip.bundle.name, "results": hits,
@@ -298,7 +301,10 @@ def _options(request: Request) -> dict[str, Any]:
     for name in ("top", "k", "dimensions"):
         if name in options and options[name].isdigit():
             options[name] = int(options[name])
-    for name in ("image", "truncate", "normalized", "min_similarity"):
+    # What is no number is refused by who wants one.
+    with contextlib.suppress(KeyError, ValueError):
+        options["min_similarity"] = float(options["min_similarity"])
+    for name in ("image", "truncate", "normalized"):
         options.pop(name, None)
     return options
 

@@ -5,15 +5,18 @@ import io
 import os
 import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..clip import Clip
+from ..errors import VectorError
 from ..files import printable
 from ..images.pixels import thumbnail
 from ..index import Index
+from ..index.filters import FILTERS, Filters, NoSuchTagError, date_text
 from ..types import Vectors
-from .problems import Problem
+from .problems import Problem, invalid
 
 _SIDE = 320
 
@@ -45,13 +48,22 @@ class Photos:
         self._seal = Seal(secret)
         self._drawing = threading.Semaphore(2)
 
-    def search(self, vector: Vectors, k: int, least: float | None) -> list[dict[str, Any]]:
-        """The photos nearest to a vector, best first.
+    def search(
+        self, vector: Vectors, k: int, least: float | None, filters: Filters
+    ) -> list[dict[str, Any]]:
+        """The photos nearest to a vector of those that pass the filters, best first.
 
         Returns:
             Of each its ``item``, ``name``, ``similarity``, ``metadata``, and ``thumbnail``, where
             a small picture of it is had.
+
+        Raises:
+            Problem: 400, the index has no such tag.
         """
+        try:
+            hits = self._index.search(vector, k=k, min_similarity=least, **filters)
+        except NoSuchTagError as error:
+            raise invalid(f"the index has no such tag: {error.known}", "tag") from None
         return [
             {
                 "item": printable(hit.item),
@@ -62,7 +74,7 @@ class Photos:
                 if hit.sha256 is not None and Path(hit.item).is_absolute()
                 else None,
             }
-            for hit in self._index.search(vector, k=k, min_similarity=least)
+            for hit in hits
         ]
 
     def count(self) -> int:
@@ -88,6 +100,34 @@ class Photos:
     def close(self) -> None:
         """Closes the index."""
         self._index.close()
+
+
+def filters_of(body: Mapping[str, Any]) -> Filters:
+    """The filters of a request.
+
+    ``under`` becomes bytes, which are compared with what the index has: no request makes the
+    service look at a path.
+
+    Raises:
+        Problem: 400, one cannot be used.
+    """
+    given = {name: body[name] for name in FILTERS if body.get(name) is not None}
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise invalid(f"{name} is a string", name)
+    for name in ("after", "before"):
+        try:
+            date_text(given.get(name), name)
+        except VectorError:
+            forms = "2024, 2024-06, 2024-06-15 or 2024-06-15T08:30"
+            raise invalid(f"{name} is a date, or the beginning of one: {forms}", name) from None
+    under = given.get("under")
+    return Filters(
+        under=None if under is None else under.encode(errors="surrogatepass"),
+        tag=given.get("tag"),
+        after=given.get("after"),
+        before=given.get("before"),
+    )
 
 
 class Seal:

@@ -328,7 +328,9 @@ def test_the_command(photos: Path, bundles: dict[str, Path], tmp_path: Path) -> 
     assert shares == sorted(shares, reverse=True)
     assert len(shares) == len(table) - 2 == 3
     assert "has no tag 'bird'" in complaint("search", db, "--tag", "bird")
-    assert "no place for --under" in complaint("search", db, "--tag", "cat", "--under", "x", code=2)
+    alone = ("search", db, "--tag", "cat")
+    assert "no place for --diverse" in complaint(*alone, "--diverse", "0.3", code=2)
+    assert run(*alone, "--under", tmp_path / "nowhere").stdout == "nothing found\n"
     hits = json.loads(run("search", db, "a cat", "--tag", "dog", "-k", "2", "--json").stdout)
     assert len(hits[0]["hits"]) == 2
     assert "not both" in complaint("tag", db, "--labels", "x", "--classifier", "y", code=2)

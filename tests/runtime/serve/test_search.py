@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import bareclip
+from bareclip.index.filters import FILTERS
 from bareclip.serve.search import Seal
 
 from .running import PICTURES, Running
@@ -24,6 +25,9 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running
     with bareclip.load() as clip, bareclip.Index.open(database, clip) as index:
         index.sync(PICTURES)
         index.add(["from elsewhere"], clip.embed_texts(["a cat"]), [{"kind": "text"}])
+        dated = [{"taken": f"20{year}-06-15T10:00:00"} for year in (19, 20, 21)]
+        index.add(["x1", "x2", "y1"], clip.embed_texts(["a dog", "a bird", "a fish"]), dated)
+        index.tag(clip.classifier(["cat", "dog", "a fish"]), threshold=0.3)
         with Running("--db", database, "--immich", "ViT-B-32__openai") as running:
             yield running, index
 
@@ -59,7 +63,8 @@ def test_search_by_text_picture_and_both(searched: tuple[Running, bareclip.Index
 def test_thumbnails(searched: tuple[Running, bareclip.Index]) -> None:
     running, _ = searched
     hits = found(running, text="a cat", k=50)
-    assert [hit["name"] for hit in hits if hit["thumbnail"] is None] == ["from elsewhere"]
+    without = {hit["name"] for hit in hits if hit["thumbnail"] is None}
+    assert without == {"from elsewhere", "x1", "x2", "y1"}
     for hit in hits:
         if hit["thumbnail"] is None:
             continue
@@ -101,6 +106,78 @@ def test_searches_that_are_refused(
 ) -> None:
     answer = httpx.post(searched[0].url + "/v1/search", json=request_)
     assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"tag": "dog"},
+        {"after": "2020", "before": "2021-06-15T10:00"},
+        {"under": "x"},
+        {"under": str(PICTURES / "c")},
+        {"under": str(PICTURES), "tag": "cat", "after": "2000"},
+        {"under": "/nowhere"},
+    ],
+)
+def test_filters_are_the_indexs(
+    searched: tuple[Running, bareclip.Index], given: dict[str, str]
+) -> None:
+    running, index = searched
+    hits = found(running, text="a dog", k=50, **given)
+    right: Any = index.search("a dog", k=50, **given)  # type: ignore[arg-type]
+    assert [hit["item"] for hit in hits] == [hit.item for hit in right]
+    assert len(hits) < 16
+    # A picture as the body has them in the address.
+    cat = (PICTURES / "cat.png").read_bytes()
+    raw = httpx.post(
+        running.url + "/v1/search", params={"k": 50, "min_similarity": 0.3, **given}, content=cat,
+        headers={"Content-Type": "image/png"},
+    ).json()["results"]  # fmt: skip
+    with bareclip.load() as clip:
+        vector = clip.embed_images([cat])[0]
+    right = index.search(vector, k=50, min_similarity=0.3, **given)  # type: ignore[arg-type]
+    assert [hit["item"] for hit in raw] == [hit.item for hit in right]
+
+
+def test_a_request_makes_the_service_look_at_no_path(
+    searched: tuple[Running, bareclip.Index], tmp_path: Path
+) -> None:
+    running, index = searched
+    (tmp_path / "link").symlink_to(PICTURES)
+    assert index.search("a dog", under=tmp_path / "link")
+    assert found(running, text="a dog", under=str(tmp_path / "link")) == []
+    assert found(running, text="a dog", under="~") == []
+    assert len(found(running, text="a dog", k=50, under="")) == 16
+
+
+def test_filters_are_described(searched: tuple[Running, bareclip.Index]) -> None:
+    described = httpx.get(searched[0].url + "/openapi.json").json()["paths"]["/v1/search"]["post"]
+    content = described["requestBody"]["content"]["application/json"]
+    for name, text in FILTERS.items():
+        assert content["schema"]["properties"][name] == {"type": "string", "description": text}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"under": 3}, "under is a string"),
+        ({"tag": ["cat"]}, "tag is a string"),
+        ({"after": "June"}, "after is a date, or the beginning of one: 2024, 2024-06, "),
+        ({"before": "2024-13"}, "before is a date"),
+        ({"before": 2024}, "before is a string"),
+        ({"tag": "s3cret"}, "the index has no such tag: its 3 tags are 'cat', 'dog', 'a fish'"),
+    ],
+)
+def test_filters_that_are_refused(
+    searched: tuple[Running, bareclip.Index], given: dict[str, Any], message: str
+) -> None:
+    answer = httpx.post(searched[0].url + "/v1/search", json={"text": "a", **given})
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert message in error["message"]
+    assert error["param"] in given
+    # Nothing of the request, nor of where the index lies.
+    assert not any(word in error["message"] for word in ("June", "s3cret", "photos.db"))
 
 
 def test_an_index_of_another_model_ends_it(bundles: dict[str, Path], tmp_path: Path) -> None:
