@@ -410,6 +410,19 @@ def test_a_reader_that_goes_away_is_no_traceback(photos: Path, bundle: str) -> N
         assert process.wait() == 1
 
 
+def test_an_error_is_one_line_however_processes_are_started(bundle: str, tmp_path: Path) -> None:
+    """As macOS starts them, and Linux from Python 3.14 on."""
+    code = (
+        "import multiprocessing; multiprocessing.set_start_method('spawn')\n"
+        "from bareclip.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", code, "index", tmp_path / "none", "--bundle", bundle]
+    command += ["--db", tmp_path / "photos.db"]
+    found = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr.count("\n") == 1, found.stderr
+
+
 def test_interrupted_is_one_line_and_130(photos: Path, bundle: str) -> None:
     code = (
         "import bareclip.encoders as e, bareclip.cli.main as m\n"

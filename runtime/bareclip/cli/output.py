@@ -8,6 +8,7 @@ file's name must not end a run.
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO, TypeVar
 
@@ -20,6 +21,10 @@ from ..files import printable
 from ..inference.device import stored
 
 Item = TypeVar("Item")
+
+# tqdm's own lock is also one between processes, a semaphore: where these are not forked (macOS, and
+# Linux from Python 3.14 on) another process watches it, and complains when this one ends at once.
+tqdm.set_lock(threading.RLock())
 
 # Characters of a complaint, whatever it quotes.
 _LONGEST = 1500
