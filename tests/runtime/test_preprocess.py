@@ -231,6 +231,7 @@ def test_flipped_bits_never_escape_as_another_error(tmp_path: Path) -> None:
         ("https://example.org/cat.jpg", "is an address; download it"),
         ("/no/such/cat.jpg", "cat.jpg: it does not exist"),
         (Path("/"), "it is not a file"),
+        pytest.param("x" * 300, "File name too long", marks=needs_posix),
     ],
 )
 def test_what_is_no_image(given: Any, message: str) -> None:

@@ -89,6 +89,22 @@ def is_own(path: Path) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something of that name.
+
+    ``Path.exists`` also says no, from Python 3.14 on, where that cannot be known.
+
+    Raises:
+        OSError: It may not be looked at, or cannot be a name.
+        ValueError: It holds a zero byte.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file, stripped; empty ones do not count.
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import ImageError
+from ..files import is_there
 from .decoders import formats, identify, strict
 from .heif import HEIF_ENDINGS, is_heif
 from .limits import MAX_FILE_BYTES, MAX_PIXELS
@@ -209,7 +210,7 @@ def _read_path(path: Path) -> bytes:
         raise ImageError(f"{path} is an address; download it and pass its bytes")
     # Only regular files: opening a pipe or a device could wait for ever.
     if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
+        what = "is not a file" if is_there(path) else "does not exist"
         raise ImageError(f"cannot read image {path}: it {what}")
     with path.open("rb") as file:
         return read_file(file)

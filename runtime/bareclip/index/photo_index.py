@@ -20,6 +20,7 @@ from ..classifier import Classifier
 from ..clip import Clip
 from ..encoders.fingerprint import Fingerprint
 from ..errors import StoreError, VectorError, short
+from ..files import is_there
 from ..images.folders import EXCLUDED
 from ..types import IndexHit, Tagged
 from .adding import Batch, items_to_add
@@ -103,7 +104,7 @@ class Index:
         """
         try:
             place = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111
-            there = place.exists()
+            there = is_there(place)
         except (OSError, ValueError, RuntimeError) as error:  # the last, of links in a circle
             raise StoreError(f"cannot use {short(path)} as a photo index: {error}") from error
         index = cls(place, clip, exact)

@@ -1,5 +1,6 @@
 """A folder that a link leads to is the folder: its photos are gone, kept and found as such."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def test_an_unreadable_folder_keeps_photos_found_by_the_other_name(
     index.sync(photos)
     inner = scan_module.os.scandir
 
-    def scandir(path: bytes) -> object:
-        if path.endswith(b"/a"):
+    def scandir(path: bytes | str) -> object:
+        if os.fsencode(path).endswith(b"/a"):
             raise PermissionError(13, "Permission denied", path)
         return inner(path)
 
