@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -101,6 +102,8 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(tmp_path: Path) -> None:
     first = stream()
     _ = first[0]
     assert torch.equal(first[1].pixels, stream()[1].pixels)
+    sent = pickle.loads(pickle.dumps(first))  # to the process that draws, where it is not forked
+    assert torch.equal(first[1].pixels, sent[1].pixels)
 
 
 @needs_font
