@@ -1,7 +1,8 @@
 """What Python sees in pictures of all kinds: python -m tests.javascript.expected_pictures FOLDER.
 
 Writes bundle/, the demo model at all precisions; pictures/; and expected.json, with the pixels of
-each picture in base64, the vectors of all of them and of texts by precision, and classifications.
+each picture in base64, the vectors of all of them and of texts by precision, classifications, and
+what else has the same answer in JavaScript.
 """
 
 import base64
@@ -9,6 +10,7 @@ import dataclasses
 import html.entities
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import typing
@@ -24,7 +26,7 @@ from bareclip.texts.clean_up import clean
 from tests.javascript.expected_tokens import SIGMAS
 from tests.reference.awkward import awkward_texts
 from tests.runtime.files_of_pictures import chunk, encoded, exif, is_written, png, with_exif
-from tests.runtime.test_colour import P3, PROPHOTO, SRGB, in_space, profile
+from tests.runtime.test_colour import D50, P3, PROPHOTO, SRGB, in_space, profile
 from tests.variants import TEXTS, picture
 
 # What the demo model takes: nothing is resized, so pixels are what the decoder made.
@@ -103,14 +105,83 @@ def with_profiles() -> dict[str, bytes]:
         "gamma.jpg": encoded(image, "JPEG", icc_profile=profile(SRGB, (1.8,)), **PHOTO),
         "grey.png": encoded(grey, icc_profile=profile(None, (1.8,), b"GRAY")),
         "grey.jpg": encoded(grey, "JPEG", icc_profile=profile(None, (1.8,), b"GRAY"), **PHOTO),
+        "cmyk.jpg": encoded(image.convert("CMYK"), "JPEG", icc_profile=press(), **PHOTO),
+        # In many parts, and larger than a stack.
+        "p3-in-parts.jpg": encoded(
+            in_space(image, P3), "JPEG", icc_profile=profile(P3) + bytes(2_000_000), **PHOTO
+        ),
         "srgb.jpg": encoded(image, "JPEG", icc_profile=profile(SRGB), **PHOTO),
         "srgb-rounded.png": encoded(image, icc_profile=profile(SRGB, rounded)),
+        "grey-of-p3.png": encoded(grey, icc_profile=profile(P3)),
         "broken.jpg": encoded(image, "JPEG", icc_profile=profile(P3)[:200], **PHOTO),
         "of-grey.jpg": encoded(image, "JPEG", icc_profile=profile(None, (2.2,), b"GRAY"), **PHOTO),
     }
     if is_written("AVIF"):
         found["p3.avif"] = encoded(in_space(image, P3), "AVIF", icc_profile=profile(P3), **PHOTO)
     return {f"profile-{name}": data for name, data in found.items()}
+
+
+def press() -> bytes:
+    """A version 2 profile of inks: a table of the colours that each of 16 mixtures has, in Lab."""
+    inks = np.stack(np.meshgrid(*[[0.0, 1.0]] * 4, indexing="ij"), -1).reshape(16, 4)
+    cyan, magenta, yellow, black = inks.T
+    light = (1 - black) * (1 - 0.4 * cyan - 0.4 * magenta - 0.1 * yellow)
+    shades = [255 * light, 128 + 50 * (magenta - cyan) * light, 128 + 60 * (yellow - cyan) * light]
+    identity = struct.pack(">9i", *(np.eye(3, dtype=int) * 65536).ravel())
+    straight = bytes(range(256))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + 4 * straight
+    table += np.stack(shades, -1).round().astype(np.uint8).tobytes() + 3 * straight
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", *(round(65536 * each) for each in D50))
+    text = b"text" + bytes(4) + b"made for a test\0"
+    tags = {b"A2B0": table, b"wtpt": white, b"desc": text, b"cprt": text}
+    start, entries, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, body in tags.items():
+        entries += name + struct.pack(">II", start + len(data), len(body))
+        data += body + bytes(-len(body) % 4)
+    head = struct.pack(">I4xI", start + len(data), 0x02400000) + b"prtrCMYKLab "
+    head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", *(round(65536 * x) for x in D50))
+    return head.ljust(128, b"\0") + entries + data
+
+
+def rarer() -> dict[str, bytes]:
+    """Files of kinds that Python reads, and not every other decoder."""
+    image = picture(*SMALL)
+    width, height = SMALL
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, height, width, 8, 3) + bytes(12)
+    planes = np.asarray(image).transpose(2, 0, 1).tobytes()
+    found = {
+        "bmp": encoded(image, "BMP"),
+        "ico": encoded(image, "ICO", sizes=[SMALL], bitmap_format="bmp"),
+        "jp2": encoded(image, "JPEG2000"),
+        "ppm": encoded(image, "PPM"),
+        "psd": head + struct.pack(">H", 0) + planes,
+        "tga": encoded(image, "TGA"),
+        "tiff": encoded(image, "TIFF"),
+    }
+    return {f"rarer-kind.{name}": data for name, data in found.items()}
+
+
+def resampled() -> list[dict[str, Any]]:
+    """Noise of black and white, of many sizes, by Pillow: rows first."""
+    rng = np.random.default_rng(0)
+    sizes: list[list[int]] = rng.integers(1, 200, (30, 4)).tolist()
+    sizes += [
+        [120, 160, 48, 64],
+        [61, 200, 90, 224],
+        [96, 96, 32, 48],
+        [9, 5, 33, 64],
+        [1, 1, 4, 4],
+    ]
+    found = []
+    for name in ("bilinear", "bicubic"):
+        for height, width, high, wide in sizes:
+            noise = rng.integers(0, 2, (height, width, 4)).astype(np.uint8) * 255
+            image, kind = Image.fromarray(noise).convert("RGB"), Image.Resampling[name.upper()]
+            image = image.resize((wide, height), kind).resize((wide, high), kind)
+            data = {"given": noise.tobytes(), "wanted": image.tobytes()}
+            bytes_of = {key: base64.b64encode(value).decode() for key, value in data.items()}
+            found.append({"name": name, "sizes": (height, width, high, wide), **bytes_of})
+    return found
 
 
 def damaged() -> dict[str, bytes]:
@@ -130,10 +201,10 @@ def main(folder: Path) -> None:
     quantize = [sys.executable, "-m", "bareclip", "quantize", str(folder / "bundle"), "--force"]
     subprocess.run([*quantize, "--precision", "int8,int4,fp16"], check=True, capture_output=True)
     (folder / "pictures").mkdir()
-    right, profiled, wrong = kinds(), with_profiles(), damaged()
-    for name, data in (right | profiled | wrong).items():
+    right, wrong = kinds() | with_profiles() | rarer(), damaged()
+    for name, data in (right | wrong).items():
         (folder / "pictures" / name).write_bytes(data)
-    paths = [folder / "pictures" / name for name in (*right, *profiled)]
+    paths = [folder / "pictures" / name for name in right]
     found: dict[str, Any] = {"damaged": [*wrong], "texts": TEXTS}
     with bareclip.load(folder / "bundle") as clip:
         shown = [pixels for pixels in clip.images.pixels(paths) if isinstance(pixels, np.ndarray)]
@@ -162,6 +233,7 @@ def main(folder: Path) -> None:
     ]
     found["clean_up"] = typing.get_args(CleanUp)
     found["cleaned"] = cleaned()
+    found["resampled"] = resampled()
     (folder / "expected.json").write_text(json.dumps(found))
 
 

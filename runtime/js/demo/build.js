@@ -20,6 +20,7 @@ const IMPORTS = {
   bareclip: "./bareclip/browser.js",
   "@huggingface/tokenizers": "./lib/tokenizers.min.mjs",
   "entities/decode": "./lib/entities/decode.js",
+  "lcms-wasm": "./lib/lcms/lcms.min.js",
   "onnxruntime-web/wasm": "./lib/ort.wasm.min.mjs",
 };
 const RUNTIME = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
@@ -52,6 +53,7 @@ export function build(folder, bundle = drawn) {
   for (const name of scripts(join(modules, "entities/dist"))) {
     copy(join(modules, "entities/dist", name), join("lib/entities", name));
   }
+  for (const name of ["lcms.min.js", "lcms.wasm"]) copy(join(modules, "lcms-wasm/dist", name), join("lib/lcms", name));
   for (const name of RUNTIME) copy(join(modules, "onnxruntime-web/dist", name), join("lib", name));
   copy(join(drawn, "pictures"), "samples");
   const manifest = JSON.parse(readFileSync(join(bundle, "bundle.json"), "utf8"));
@@ -68,7 +70,7 @@ export function build(folder, bundle = drawn) {
   writeFileSync(join(folder, "index.html"), page.replace(/{{(\w+)}}/g, (_, name) => values[name]));
 }
 
-/** Bytes of what a visitor downloads besides page and model, as hosts compress it. */
+/** Bytes that every visitor downloads besides page and model, as hosts compress them. */
 export function downloaded(folder) {
   const own = scripts(join(folder, "bareclip"));
   return size(folder, ["tokenizers.min.mjs", ...RUNTIME]) + size(folder, own, "bareclip");

@@ -1,10 +1,10 @@
 /** A loaded bundle that embeds: recipe or tokenizer, tower and batching, in this thread. */
 
 import { TOKENIZER, readBundle } from "./bundle.js";
+import { joined } from "./bytes.js";
 import { BareclipError, BundleError, ImageError, TextError, short } from "./errors.js";
 import { Files, readManifest } from "./files.js";
 import { describe, severalImages, unreadable } from "./images/inputs.js";
-import { joined } from "./images/profiles.js";
 import { Resizer } from "./images/resizer.js";
 import { choosePrecision } from "./inference/device.js";
 import { Tower } from "./inference/tower.js";
@@ -19,7 +19,7 @@ import { Tokenizer, chunks } from "./texts/tokenizer.js";
  * @typedef {object} Platform
  * @property {import("./modules.js").Modules} modules
  * @property {(options: Options) => Promise<import("./inference/device.js").Device>} device
- * @property {(image: ImageInput, maxPixels: number)
+ * @property {(image: ImageInput, maxPixels: number, modules: import("./modules.js").Modules)
  *   => Promise<import("./images/resizer.js").Shown>} decode
  */
 
@@ -84,7 +84,7 @@ export class Engine {
     // One after another, since each is in memory twice while it is loaded.
     if (towers.includes("vision")) {
       const recipe = bundle.imageRecipe();
-      const resizer = await Resizer.make(device.ort, device.name === "cpu" ? "cpu" : "wasm", recipe);
+      const resizer = new Resizer(recipe);
       vision = { tower: await Tower.load(bundle, "vision", precision.vision, device, files), resizer };
     }
     if (towers.includes("text")) {
@@ -169,7 +169,6 @@ export class Engine {
     if (this.#closed) return;
     const done = this.#inTurn(async () => {
       await this.vision?.tower.close();
-      await this.vision?.resizer.session.release();
       await this.text?.tower.close();
     });
     this.#closed = true;
@@ -181,10 +180,11 @@ export class Engine {
    * @param {Resizer} resizer
    */
   async #pixels(image, resizer) {
+    const { decode, modules } = this.platform;
     try {
-      const shown = await this.platform.decode(image, this.options.maxPixels);
+      const shown = await decode(image, this.options.maxPixels, modules);
       try {
-        return await resizer.pixels(shown);
+        return resizer.pixels(shown);
       } finally {
         shown.close?.();
       }

@@ -4,13 +4,15 @@
  * A page's import map says where they lie, but a worker has none: the page resolves them for it.
  */
 
-/** @typedef {{tokenizers?: string, entities?: string, wasm?: string, webgpu?: string}} Addresses */
+/** @typedef {{tokenizers?: string, entities?: string, lcms?: string,
+ *   wasm?: string, webgpu?: string}} Addresses */
 /** @typedef {typeof import("onnxruntime-common")} Ort */
 
 /**
  * @typedef {object} Modules
  * @property {() => Promise<typeof import("@huggingface/tokenizers")>} tokenizers
  * @property {() => Promise<typeof import("entities/decode")>} entities
+ * @property {() => Promise<unknown>} lcms LittleCMS, for pictures with a colour profile.
  * @property {() => Promise<Ort>} wasm ONNX Runtime in WebAssembly.
  * @property {() => Promise<Ort>} webgpu The same with WebGPU.
  */
@@ -23,6 +25,8 @@ export function modules(at = {}) {
   return {
     tokenizers: () => (at.tokenizers ? imported(at.tokenizers) : import("@huggingface/tokenizers")),
     entities: () => (at.entities ? imported(at.entities) : import("entities/decode")),
+    // @ts-ignore: it comes without types
+    lcms: () => (at.lcms ? imported(at.lcms) : import("lcms-wasm")),
     wasm: () => (at.wasm ? imported(at.wasm) : import("onnxruntime-web/wasm")),
     webgpu: () => (at.webgpu ? imported(at.webgpu) : import("onnxruntime-web/webgpu")),
   };
@@ -43,6 +47,7 @@ export function resolved() {
   return {
     tokenizers: find("@huggingface/tokenizers"),
     entities: find("entities/decode"),
+    lcms: find("lcms-wasm"),
     wasm: find("onnxruntime-web/wasm"),
     webgpu: find("onnxruntime-web/webgpu"),
   };

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 
 import { ImageError, reason } from "../errors.js";
 import { checkPixels } from "./geometry.js";
-import { fetched, isRaw, overWhite, shownRaw } from "./inputs.js";
-import { changesColours } from "./profiles.js";
+import { fetched, isRaw, overWhite, shownRaw, unknownKind } from "./inputs.js";
+import { toSrgb } from "./profiles.js";
 
 /** @typedef {import("./resizer.js").Shown} Shown */
 /** @typedef {typeof import("sharp").default} Sharp */
@@ -17,45 +17,80 @@ const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif", "jp2"];
 /**
  * @param {import("./inputs.js").ImageInput} image
  * @param {number} maxPixels
+ * @param {Pick<import("../modules.js").Modules, "lcms">} modules
  * @returns {Promise<Shown>}
  */
-export async function decode(image, maxPixels) {
+export async function decode(image, maxPixels, { lcms }) {
   if (isRaw(image)) return shownRaw(image);
   const file = await bytesOf(image);
   const sharp = await library();
-  const limits = { limitInputPixels: maxPixels, failOn: /** @type {const} */ ("error") };
-  const about = await sharp(file, { ...limits, limitInputPixels: false }).metadata();
-  if (!FORMATS.includes(about.format ?? "")) {
-    throw new ImageError(`its format is ${about.format}; those that are read are ${FORMATS.join(", ")}`);
-  }
+  const about = await metadata(sharp, file);
   checkPixels({ width: about.width, height: about.height }, maxPixels);
-  const convert = await changesColours(about.icc, async (png, follow) =>
-    rgba(await raw(sharp(png, { ignoreIcc: !follow }))),
-  );
-  const open = sharp(file, { ...limits, ignoreIcc: !convert }).autoOrient();
-  const decoded = await read(open, about, convert);
+  // libvips would follow a profile by itself, and in another way.
+  const open = sharp(file, { limitInputPixels: maxPixels, failOn: "error", ignoreIcc: true });
+  const decoded = await read(open.autoOrient(), about);
+  const space = spaceOf(about);
+  const convert = await toSrgb(about.icc, space, lcms);
   const { width, height } = decoded.info;
-  const pixels = overWhite(rgba(decoded));
+  const pixels = overWhite(inSrgb(decoded, space, convert));
   return { width, height, rows: (top, bottom) => pixels.subarray(4 * width * top, 4 * width * bottom) };
 }
 
 /** @typedef {{data: Uint8Array, info: import("sharp").OutputInfo}} Raw */
 
 /**
+ * @param {Sharp} sharp
+ * @param {Uint8Array} file
+ * @throws {ImageError} It is of no kind that is read.
+ */
+async function metadata(sharp, file) {
+  /** @type {import("sharp").Metadata} */
+  let about;
+  try {
+    about = await sharp(file, { limitInputPixels: false }).metadata();
+  } catch {
+    throw unknownKind(file, "sharp");
+  }
+  // HEIC is known to libvips, and read by builds of it that one makes oneself.
+  if (about.compression === "hevc") throw unknownKind(file, "sharp");
+  if (FORMATS.includes(about.format ?? "")) return about;
+  throw new ImageError(`its format is ${about.format}; those that are read are ${FORMATS.join(", ")}`);
+}
+
+/**
+ * @param {import("sharp").Metadata} about
+ * @returns {import("./profiles.js").Space}
+ */
+function spaceOf({ space, channels }) {
+  return space === "cmyk" ? "CMYK" : channels < 3 ? "GRAY" : "RGB";
+}
+
+/**
  * @param {import("sharp").Sharp} open
  * @param {import("sharp").Metadata} about
- * @param {boolean} convert
- * @returns {Promise<Raw>}
+ * @returns {Promise<Raw>} 8 bits of what is stored; inks stay inks.
  */
-async function read(open, about, convert) {
-  if (about.space === "cmyk" && !convert) {
-    return fromCmyk(await raw(open.pipelineColourspace("cmyk").toColourspace("cmyk")));
+async function read(open, about) {
+  if (spaceOf(about) === "CMYK") {
+    return await raw(open.pipelineColourspace("cmyk").toColourspace("cmyk"));
   }
-  if (about.depth === "ushort" && about.channels === 1 && !convert) {
+  if (about.depth === "ushort" && about.channels === 1) {
     const deep = open.toColourspace("grey16").raw({ depth: "ushort" });
     return fromGrey16(await deep.toBuffer({ resolveWithObject: true }));
   }
   return await raw(open.toColourspace("srgb"));
+}
+
+/**
+ * @param {Raw} decoded
+ * @param {import("./profiles.js").Space} space
+ * @param {import("./profiles.js").Convert | null} convert
+ * @returns {Uint8Array} RGBA, in sRGB.
+ */
+function inSrgb(decoded, space, convert) {
+  const inks = space === "CMYK" && !(convert && decoded.info.channels === 4);
+  const pixels = rgba(inks ? fromCmyk(decoded) : decoded);
+  return convert && !inks ? convert(pixels) : pixels;
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What counts as an image. */
 
+import { text } from "../bytes.js";
 import { ImageError, reason, short } from "../errors.js";
 
 /**
@@ -97,4 +98,31 @@ export async function fetched(address) {
  */
 export function unreadable(error, image) {
   return new ImageError(`cannot read image ${describe(image)}: ${reason(error)}`);
+}
+
+// How files begin that Python reads and not every decoder here does.
+const KINDS = /** @type {[string, RegExp][]} */ ([
+  ["a BMP", /^BM/],
+  ["a TIFF", /^(II\*\0|MM\0\*)/],
+  ["an AVIF", /^.{4}ftypavi[fs]/s],
+  ["a HEIC", /^.{4}ftyp(hei|hev|mif1|msf1)/s],
+  ["a JPEG 2000", /^(\0\0\0\x0cjP|\xff\x4f\xff\x51)/],
+  ["an icon", /^\0\0\x01\0/],
+  ["a Photoshop document", /^8BPS/],
+  ["a PPM", /^P[1-6]\s/],
+]);
+
+/**
+ * @param {Uint8Array} file One that cannot be read.
+ * @param {string} reader
+ * @returns {ImageError}
+ */
+export function unknownKind(file, reader) {
+  const start = text(file, 0, 12);
+  const kind = KINDS.find(([, begins]) => begins.test(start))?.[0];
+  return new ImageError(
+    kind
+      ? `it is ${kind}, which ${reader} does not read, or a damaged one: convert it to PNG`
+      : `it is in no image format that ${reader} reads, or it is damaged`,
+  );
 }

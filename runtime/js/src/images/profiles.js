@@ -1,13 +1,23 @@
 /**
- * Colour profiles: whether a picture's numbers are to be converted to sRGB.
+ * Colour profiles: from what a picture's numbers mean to sRGB, by LittleCMS, as in Python.
  *
- * As in Python: a profile that is sRGB's by what it does, within a few levels, changes nothing; any
- * other is followed. What a profile does is asked of the decoder itself, by a picture of sample
- * colours that has the profile.
+ * What browsers and libvips make of a profile differs by a level, and from each other. LittleCMS
+ * comes as WebAssembly, and is fetched when a picture first has a profile.
  */
 
-/** @typedef {(png: Uint8Array<ArrayBuffer>, convert: boolean) => Promise<ArrayLike<number>>} Decode
- *   A PNG to RGBA, its profile followed or not. */
+import { text } from "../bytes.js";
+import { ImageError, reason } from "../errors.js";
+
+/**
+ * @typedef {"RGB" | "GRAY" | "CMYK"} Space What a picture's numbers are of.
+ *
+ * @typedef {(pixels: Uint8Array | Uint8ClampedArray) => Uint8Array} Convert RGBA, with grey in each
+ *   of the three, or CMYK, to RGBA in sRGB; alpha stays.
+ *
+ * @typedef {Record<string, any>} Instance LittleCMS in a memory of its own.
+ *
+ * @typedef {Record<string, any> & {instantiate: (options: object) => Promise<Instance>}} Library
+ */
 
 // A press's profiles have up to 3 MB; what is larger is not read.
 const MOST_BYTES = 4 * 1024 * 1024;
@@ -15,134 +25,129 @@ const CLASSES = ["mntr", "scnr", "prtr", "spac"];
 // Levels by which a profile may differ from sRGB, at most and in the mean, and be one.
 const SAME = 5;
 const SAME_MEAN = 1;
+// Pixels that are converted at a time.
+const PART = 1 << 16;
 
-/** Answers by a profile's text; a phone's photos all have the same. */
+/** Answers by a profile's text; a phone's photos all have the same. @type {Map<string, Convert | null>} */
 const known = new Map();
+/** @type {{library: Library, instance: Instance, room: number} | null} */
+let loaded = null;
 
 /**
- * Whether a profile is to be followed.
+ * What turns a picture's numbers into sRGB: perceptually, as Python does.
  * @param {Uint8Array | null | undefined} profile
- * @param {Decode} decode
- * @returns {Promise<boolean>} False where it is of no use, or sRGB's.
+ * @param {Space} space The picture's.
+ * @param {() => Promise<unknown>} load Imports lcms-wasm.
+ * @returns {Promise<Convert | null>} Null where they are sRGB's already, or the profile is of no
+ *   use: broken, too large, or of another space. It costs the profile then, not the picture.
+ * @throws {ImageError} LittleCMS cannot be loaded.
  */
-export async function changesColours(profile, decode) {
-  if (!profile || profile.length < 128 || profile.length > MOST_BYTES) return false;
-  const space = text(profile, 16, 20);
-  if (!CLASSES.includes(text(profile, 12, 16))) return false;
-  if (space === "CMYK") return true;
-  if (space !== "RGB " && space !== "GRAY") return false;
+export async function toSrgb(profile, space, load) {
+  if (!profile || profile.length < 128 || profile.length > MOST_BYTES) return null;
+  const named = text(profile, 16, 20).trimEnd();
+  if (!CLASSES.includes(text(profile, 12, 16)) || named !== space) return null;
   const key = text(profile, 0, profile.length);
-  if (!known.has(key)) {
-    if (known.size >= 16) known.clear();
-    known.set(key, await differs(profile, space === "GRAY", decode));
+  let convert = known.get(key);
+  if (convert === undefined) {
+    if (known.size >= 16) forget();
+    convert = await made(profile, space, load);
+    known.set(key, convert);
   }
-  return known.get(key);
+  return convert;
+}
+
+/** Transforms that are in use keep the memory that they are in; the next ones get another. */
+function forget() {
+  known.clear();
+  loaded = null;
 }
 
 /**
  * @param {Uint8Array} profile
- * @param {boolean} grey
- * @param {Decode} decode
+ * @param {Space} space
+ * @param {() => Promise<unknown>} load
+ * @returns {Promise<Convert | null>}
  */
-async function differs(profile, grey, decode) {
-  const png = await samples(profile, grey);
-  const [plain, shown] = [await decode(png, false), await decode(png, true)];
-  let most = 0;
-  let sum = 0;
-  for (let place = 0; place < plain.length; place++) {
-    const difference = Math.abs(plain[place] - shown[place]);
-    most = Math.max(most, difference);
-    sum += difference;
+async function made(profile, space, load) {
+  loaded ??= await instantiated(load);
+  try {
+    const convert = transform(loaded, profile, space);
+    return convert && (space === "CMYK" || !isSame(convert, space)) ? convert : null;
+  } catch {
+    // A profile that makes LittleCMS fail leaves a memory that is not to be trusted.
+    forget();
+    return null;
   }
-  // Of four values a pixel one is alpha.
-  return most > SAME || sum / (plain.length * 0.75) > SAME_MEAN;
+}
+
+/** @param {() => Promise<unknown>} load */
+async function instantiated(load) {
+  try {
+    const library = /** @type {Library} */ (await load());
+    // What it says of a broken profile is for no console.
+    const instance = await library.instantiate({ print: () => {}, printErr: () => {} });
+    return { library, instance, room: instance._malloc(4 * PART) };
+  } catch (error) {
+    throw new ImageError(
+      `it has a colour profile, which wants lcms-wasm, and that cannot be loaded (${reason(error)}): ` +
+        "npm install lcms-wasm, and name it in the page's import map",
+    );
+  }
 }
 
 /**
- * A PNG of colours all over a space, with a profile.
+ * By the functions of lcms2.h themselves: what wraps them takes a profile on a small stack.
+ * @param {{library: Library, instance: Instance, room: number}} loaded
  * @param {Uint8Array} profile
- * @param {boolean} grey
+ * @param {Space} space
+ * @returns {Convert | null} Null where LittleCMS makes nothing of the profile.
  */
-async function samples(profile, grey) {
-  const greys = Array.from({ length: 256 }, (_, level) => level);
+function transform({ library, instance, room }, profile, space) {
+  const { COLORSPACE_SH, CHANNELS_SH, EXTRA_SH, BYTES_SH, PT_GRAY, TYPE_CMYK_8, TYPE_RGBA_8 } = library;
+  const from = {
+    RGB: TYPE_RGBA_8,
+    CMYK: TYPE_CMYK_8,
+    GRAY: COLORSPACE_SH(PT_GRAY) | CHANNELS_SH(1) | EXTRA_SH(3) | BYTES_SH(1),
+  };
+  const copy = instance._malloc(profile.length);
+  instance.HEAPU8.set(profile, copy);
+  const source = instance._cmsOpenProfileFromMem(copy, profile.length);
+  instance._free(copy);
+  if (!source) return null;
+  const srgb = instance._cmsCreate_sRGBProfile();
+  const perceptual = 0;
+  const noCache = 0x40;
+  const handle = instance._cmsCreateTransform(source, from[space], srgb, TYPE_RGBA_8, perceptual, noCache);
+  instance._cmsCloseProfile(source);
+  instance._cmsCloseProfile(srgb);
+  if (!handle) return null;
+  return (pixels) => {
+    const shown = new Uint8Array(pixels.length);
+    for (let start = 0; start < pixels.length; start += 4 * PART) {
+      const part = pixels.subarray(start, start + 4 * PART);
+      // Memory that has grown is another array.
+      instance.HEAPU8.set(part, room);
+      instance._cmsDoTransform(handle, room, room, part.length / 4);
+      shown.set(instance.HEAPU8.subarray(room, room + part.length), start);
+    }
+    if (space === "CMYK") for (let place = 3; place < shown.length; place += 4) shown[place] = 255;
+    return shown;
+  };
+}
+
+/**
+ * Whether colours all over a space stay as they are.
+ * @param {Convert} convert
+ * @param {Space} space
+ */
+function isSame(convert, space) {
   const steps = [0, 31, 63, 95, 127, 159, 191, 223, 255];
-  const colours = steps.flatMap((r) => steps.flatMap((g) => steps.map((b) => [r, g, b])));
-  const row = grey ? greys : [...colours, ...greys.map((level) => [level, level, level])].flat();
-  const width = grey ? row.length : row.length / 3;
-  const head = new Uint8Array(13);
-  new DataView(head.buffer).setUint32(0, width);
-  head.set([0, 0, 0, 1, 8, grey ? 0 : 2], 4);
-  return joined([
-    Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
-    chunk("IHDR", head),
-    chunk("iCCP", joined([bytes("p\0\0"), await deflated(profile)])),
-    chunk("IDAT", await deflated(Uint8Array.of(0, ...row))),
-    chunk("IEND", new Uint8Array()),
-  ]);
+  const grid = steps.flatMap((r) => steps.flatMap((g) => steps.map((b) => [r, g, b, 255])));
+  const greys = Array.from({ length: 256 }, (_, level) => [level, level, level, 255]);
+  const plain = Uint8Array.from((space === "GRAY" ? greys : [...grid, ...greys]).flat());
+  const differences = convert(plain).map((value, place) => Math.abs(value - plain[place]));
+  const sum = differences.reduce((total, one) => total + one, 0);
+  // Of four values a pixel one is alpha.
+  return Math.max(...differences) <= SAME && sum / (plain.length * 0.75) <= SAME_MEAN;
 }
 
-/**
- * @param {string} name
- * @param {Uint8Array} body
- */
-function chunk(name, body) {
-  const content = joined([bytes(name), body]);
-  const made = new Uint8Array(content.length + 8);
-  new DataView(made.buffer).setUint32(0, body.length);
-  made.set(content, 4);
-  new DataView(made.buffer).setUint32(content.length + 4, crc32(content));
-  return made;
-}
-
-/** @param {Uint8Array} data As PNG's specification has it, annex D. */
-function crc32(data) {
-  let crc = 0xffffffff;
-  for (const byte of data) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-  }
-  return (crc ^ 0xffffffff) >>> 0;
-}
-
-/**
- * @param {Uint8Array} data
- * @returns {Promise<Uint8Array>}
- */
-const deflated = (data) => through(data, new CompressionStream("deflate"));
-
-/**
- * @param {Uint8Array} data
- * @param {CompressionStream | DecompressionStream} stream
- */
-export async function through(data, stream) {
-  const piped = new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (data)]).stream().pipeThrough(stream);
-  return new Uint8Array(await new Response(piped).arrayBuffer());
-}
-
-/**
- * @param {Uint8Array[]} parts
- * @returns {Uint8Array<ArrayBuffer>}
- */
-export function joined(parts) {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let place = 0;
-  for (const part of parts) {
-    whole.set(part, place);
-    place += part.length;
-  }
-  return whole;
-}
-
-/** @param {string} letters */
-const bytes = (letters) => Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
-
-const LATIN = new TextDecoder("latin1");
-
-/**
- * @param {Uint8Array} data
- * @param {number} start
- * @param {number} end
- */
-export function text(data, start, end) {
-  return LATIN.decode(data.subarray(start, end));
-}
