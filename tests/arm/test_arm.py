@@ -98,6 +98,7 @@ def test_an_arm_processor_answers_as_this_one(
         if precision == "fp32" or (processor in DOT_PRODUCTS and precision != "fp16"):
             assert moved == 0.0, name
         elif precision != "fp16":
-            # Without dot products a single row of 8 or 4 bits is added up in another order.
+            # Without dot products weights of 8 or 4 bits become floats, and a thread that has 64
+            # columns of a product or fewer adds them up in another order.
             assert moved < 1e-6, name
     assert found["hostile files that are errors"] == 10

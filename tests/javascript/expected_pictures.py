@@ -199,6 +199,10 @@ def damaged() -> dict[str, bytes]:
 def main(folder: Path) -> None:
     shutil.copytree(DEMO, folder / "bundle")
     quantize = [sys.executable, "-m", "bareclip", "quantize", str(folder / "bundle"), "--force"]
+    captions = folder / "captions.txt"
+    captions.write_text("\n".join(sorted(path.stem for path in (DEMO / "pictures").iterdir())))
+    # Calibrated: in WebAssembly products of weights alone are computed in floats.
+    quantize += ["--calibrate", str(DEMO / "pictures"), "--captions", str(captions)]
     subprocess.run([*quantize, "--precision", "int8,int4,fp16"], check=True, capture_output=True)
     (folder / "pictures").mkdir()
     right, wrong = kinds() | with_profiles() | rarer(), damaged()
