@@ -1,6 +1,7 @@
 # `bareclip serve`, slim and not as root:
 #   docker build -t bareclip . && docker run -p 8000:8000 -v ./clip-b32:/bundle:ro \
 #       -e BARECLIP_API_KEYS=secret bareclip
+# The bundle is read by user 10001: chmod -R a+rX clip-b32.
 # To bake the bundle in: FROM bareclip, then COPY clip-b32 /bundle.
 FROM python:3.13-slim AS build
 COPY . /source
