@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import typing
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -92,19 +93,31 @@ def with_profiles() -> dict[str, bytes]:
     clear.putalpha(Image.linear_gradient("L").resize(image.size))
     grey = image.convert("L")
     rounded = (2.4, 0.948, 0.052, 0.0774, 0.0404)
+    of_grey = profile(None, (1.8,), b"GRAY")
+    deep = np.asarray(in_space(image, P3)).astype(np.uint16) * 257 + np.arange(64)[:, None, None]
+    packed = chunk(b"iCCP", b"p\0\0" + zlib.compress(profile(P3)))
+    palette = in_space(image, P3).quantize(64)
     found = {
         "p3.jpg": encoded(in_space(image, P3), "JPEG", icc_profile=profile(P3), **PHOTO),
         "p3.png": encoded(in_space(image, P3), icc_profile=profile(P3)),
         "p3.webp": encoded(in_space(image, P3), "WEBP", icc_profile=profile(P3), **PHOTO),
         "p3-alpha.png": encoded(clear, icc_profile=profile(P3)),
-        "p3-palette.png": encoded(in_space(image, P3).quantize(64), icc_profile=profile(P3)),
+        "p3-palette.png": encoded(palette, icc_profile=profile(P3)),
         "p3-upright.jpg": with_exif(
             encoded(in_space(image, P3), "JPEG", icc_profile=profile(P3), **PHOTO), exif()
         ),
+        "p3-alpha.webp": encoded(clear, "WEBP", lossless=True, icc_profile=profile(P3)),
+        "p3-palette-alpha.png": encoded(
+            palette, transparency=bytes(range(0, 256, 4)), icc_profile=profile(P3)
+        ),
+        "p3-deep.png": png(deep.astype(np.uint16), 2, 16, packed),
+        "p3.gif": encoded(palette, "GIF", icc_profile=profile(P3)),
+        "bits.png": encoded(image.convert("1"), icc_profile=of_grey),
+        "grey-alpha.png": encoded(clear.convert("LA"), icc_profile=of_grey),
         "prophoto.png": encoded(in_space(image, PROPHOTO), icc_profile=profile(PROPHOTO)),
         "gamma.jpg": encoded(image, "JPEG", icc_profile=profile(SRGB, (1.8,)), **PHOTO),
-        "grey.png": encoded(grey, icc_profile=profile(None, (1.8,), b"GRAY")),
-        "grey.jpg": encoded(grey, "JPEG", icc_profile=profile(None, (1.8,), b"GRAY"), **PHOTO),
+        "grey.png": encoded(grey, icc_profile=of_grey),
+        "grey.jpg": encoded(grey, "JPEG", icc_profile=of_grey, **PHOTO),
         "cmyk.jpg": encoded(image.convert("CMYK"), "JPEG", icc_profile=press(), **PHOTO),
         # In many parts, and larger than a stack.
         "p3-in-parts.jpg": encoded(
@@ -157,6 +170,7 @@ def rarer() -> dict[str, bytes]:
         "psd": head + struct.pack(">H", 0) + planes,
         "tga": encoded(image, "TGA"),
         "tiff": encoded(image, "TIFF"),
+        "cmyk.tiff": encoded(image.convert("CMYK"), "TIFF", icc_profile=press()),
     }
     return {f"rarer-kind.{name}": data for name, data in found.items()}
 
