@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import bareclip
-from bareclip.scoring import near_groups
+from bareclip.scoring import cells, near_groups
 from bareclip.scoring.near_groups import NearGroup
 from bareclip.scoring.vectors import normalize
 from tests.machine import needs_posix
@@ -78,6 +78,52 @@ def test_any_threshold_and_width(count: int, width: int, threshold: float) -> No
     for seed in range(2):
         found = check(clustered(count, width, seed), threshold, seed, share=0.8)
         assert found > 10 or count == 2
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.9, 0.99])
+@pytest.mark.parametrize("width", [20, 200])
+def test_over_every_edge_of_cells_groups_and_blocks(
+    threshold: float, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"_CELL": 16, "_MEANS": 4, "_GROUP": 5, "_ROWS": 300, "_CHUNK": 50}.items():
+        monkeypatch.setattr(cells, name, value)
+    for name, value in {"_COLUMNS": 7, "_BLOCK": 500, "_CHUNK": 50}.items():
+        monkeypatch.setattr(near_groups, name, value)
+    assert check(clustered(1500, width, seed=7), threshold, seed=7) > 10
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.999])
+def test_a_row_is_held_against_every_cell_that_it_may_be_near_to(threshold: float) -> None:
+    rows = normalize(clustered(6000, 64, seed=2)).astype(np.float32)
+    given = rows.copy()
+    found = cells.Cells(rows)
+    np.testing.assert_array_equal(found.rows, given[found.order])
+    assert np.diff(found.starts).max() <= 192
+    of = np.repeat(np.arange(len(found.starts) - 1), np.diff(found.starts))
+    reached = np.zeros((len(rows), len(found.starts) - 1), np.bool_)
+    for cell, places in found.reaching(threshold):
+        assert (places >= found.starts[cell]).all()
+        assert not reached[places, cell].any()
+        reached[places, cell] = True
+    left, right = np.nonzero(np.triu(found.rows.astype(np.float64) @ found.rows.T >= threshold))
+    assert reached[right, of[left]].all()
+    # And against few others.
+    if threshold > 0.5:
+        assert reached.sum() < 0.2 * len(rows) * len(found.starts) / 2
+
+
+def test_progress_is_told_to_its_end() -> None:
+    told: list[tuple[int, int]] = []
+    rows = clustered(3000, 64, seed=0)
+    ranks = np.zeros(3000, np.int64)
+    list(
+        near_groups.near_groups(
+            [rows], np.arange(3000), 0.9, ranks, lambda done, total: told.append((done, total))
+        )
+    )
+    assert told == sorted(told)
+    assert len(told) > 3
+    assert told[-1] == (3000, 3000)
 
 
 def test_equal_rows_are_found_at_one_and_all_at_once() -> None:
