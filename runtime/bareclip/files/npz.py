@@ -60,14 +60,15 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> NDAr
         raise ValueError(f"{name[:40]!r} in it is no array")
     if member.compress_type != zipfile.ZIP_STORED or member.file_size > most:
         raise ValueError(f"{name[:40]!r} in it is compressed")
-    file = io.BytesIO(archive.read(member))  # which compares the checksum
+    data = archive.read(member)  # which compares the checksum
+    file = io.BytesIO(data)
     read_header = _HEADERS.get(np.lib.format.read_magic(file))
     if read_header is None:
         raise ValueError(f"{name[:40]!r} in it has another header than arrays of numbers have")
     shape, fortran, dtype = read_header(file)
     if dtype.kind not in "iuf" or fortran:
         raise ValueError(f"{name[:40]!r} in it holds {dtype}, not numbers row by row")
-    numbers = np.frombuffer(file.getbuffer()[file.tell() :], np.uint8)
+    numbers = np.frombuffer(memoryview(data)[file.tell() :], np.uint8)
     # In Python's integers, which no product overflows.
     count = 1
     for length in shape:

@@ -232,7 +232,8 @@ def _check_strips(image: ImageFile.ImageFile) -> None:
     if image.info.get("compression") not in ("tiff_adobe_deflate", "tiff_deflate"):
         return
     assert isinstance(image.fp, io.BytesIO)
-    data, most = image.fp.getbuffer(), 16 * image.width * image.height
+    # Not getbuffer(), a view that its file outlives badly where an error keeps both.
+    data, most = memoryview(image.fp.getvalue()), 16 * image.width * image.height
     for offsets, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
         places = (image.tag_v2.get(tag, ()) for tag in (offsets, lengths))  # type: ignore[attr-defined]
         for offset, length in zip(*places, strict=False):
