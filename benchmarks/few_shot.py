@@ -164,7 +164,8 @@ def table(found: dict[str, dict[str, Any]], seeds: int) -> str:
     lines = [
         "| pictures | labels | zero-shot | method | " + " | ".join(
             "1 example" if n == 1 else f"{n} examples" for n in SHOTS
-        ) + " | least at 16, against zero-shot | calibration error at 16 (zero-shot's) |",
+        ) + " | least at 16, against zero-shot | calibration error at "
+        + ", ".join(map(str, SHOTS)) + " (zero-shot's) |",
         "| --- | ---: | ---: | --- |" + " ---: |" * (len(SHOTS) + 2),
     ]  # fmt: skip
     for name, task in found.items():
@@ -176,7 +177,9 @@ def table(found: dict[str, dict[str, Any]], seeds: int) -> str:
                 f"| {name} | {task['labels']} | {accuracy:.1%} | {method} | "
                 + " | ".join(f"{cell['mean']:.1%}" for cell in cells)
                 + f" | {100 * (last['least'] - accuracy):+.1f} points"
-                + f" | {last['calibration_error']:.1%} ({error:.1%}) |"
+                + " | "
+                + ", ".join(f"{cell['calibration_error']:.1%}" for cell in cells)
+                + f" ({error:.1%}) |"
             )
     asked = ", ".join(f"{task['asked']} ({name})" for name, task in found.items())
     worst = min(

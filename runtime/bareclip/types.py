@@ -98,7 +98,8 @@ class TeachingReport:
         zero_shot_accuracy: Of the labels' texts, from 0 to 1.
         taught_accuracy: Of the method that was asked for, also where it was not kept.
         error_before: The calibration error of what is kept, as it came out.
-        error_after: The same with the temperature that is kept.
+        error_after: The same with the temperature that is kept; the same number where none is,
+            since it would not have been less.
     """
 
     method: Literal["linear", "cache", "zero-shot"]

@@ -15,8 +15,15 @@ from bareclip import ClassifierError
 from bareclip.bundle import Scoring
 from bareclip.scoring.calibration import calibration_error
 from bareclip.scoring.heads import Head, Lookup
-from bareclip.scoring.teaching import METHODS, Examples, Method, teach
-from bareclip.scoring.teaching.choosing import best_temperature, cooled, folds
+from bareclip.scoring.teaching import METHODS, Examples, Method, choosing, teach
+from bareclip.scoring.teaching.choosing import (
+    best_temperature,
+    cache_head,
+    cooled,
+    folds,
+    kept_temperature,
+    linear_head,
+)
 from bareclip.scoring.teaching.probe import fit_probe
 from bareclip.scoring.vectors import normalize, softmax
 from bareclip.scoring.zero_shot import LabelMatrix
@@ -176,6 +183,90 @@ def test_probabilities_are_calibrated_on_pictures_that_were_not_seen() -> None:
         assert report.error_after < 0.12
     too_sure = softmax(20.0 * asked @ centres.T)
     assert calibration_error(too_sure, true) > 0.1
+
+
+def head_at_one(given: Examples, method: Method) -> Head:
+    """Of one example per label, of which none can be held out: as the methods come."""
+    return linear_head(given, 1.0) if method == "linear" else cache_head(given, 1.0, 5.5)
+
+
+def rises(
+    method: Method, each: int, spread: float, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> list[float]:
+    """By seed, how much larger the error on what was not seen is than without any temperature."""
+    found = []
+    for seed in range(6):
+        rows, places, centres = clusters(6, each, seed, spread)
+        asked, true, _ = clusters(6, 300, seed + 100, spread)
+        # As a model's texts lie beside what they name.
+        rng = np.random.default_rng(seed)
+        texts = normalize(centres + 0.15 * rng.standard_normal(centres.shape)).astype(np.float32)
+        labels = tuple(f"label {i}" for i in range(6))
+        given = Examples(rows, places, LabelMatrix(labels, texts[None]), scale)
+        errors = []
+        for tempered in (True, False):
+            with monkeypatch.context() as patch:
+                if not tempered:
+                    patch.setattr(choosing, "best_temperature", lambda *_: 1.0)
+                head = head_at_one(given, method) if each == 1 else teach(given, method)[0]
+            errors.append(calibration_error(head.probabilities(asked), true))
+        found.append(errors[0] - errors[1])
+    return found
+
+
+# Texts that are right and sure of it, too sure, far too sure, and not sure enough.
+SITUATIONS = [(0.4, 20.0), (0.8, 20.0), (1.2, 20.0), (0.8, 6.0)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("each", [1, 4, 16])
+@pytest.mark.parametrize(("spread", "scale"), SITUATIONS)
+def test_a_temperature_does_not_make_the_calibration_worse(
+    method: Method, each: int, spread: float, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rises(method, each, spread, scale, monkeypatch)
+    # How many of 24 answers are right says the share of all to within 0.08, a standard error.
+    assert max(found) < 0.05
+    assert np.mean(found) < 0.01
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_with_two_examples_it_makes_it_better_on_the_average(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [rises(method, 2, *situation, monkeypatch) for situation in SITUATIONS]
+    assert np.mean(found) < -0.03
+    # Where the texts are right and sure of it, there is nothing to mend.
+    assert max(found[0]) < 0.02
+
+
+def test_few_right_answers_are_not_made_unsure() -> None:
+    """Two examples of each label, all of them told apart: no temperature, and no error."""
+    texts = np.eye(3, 24, dtype=np.float32)
+    rows = normalize(np.repeat(texts, 2, axis=0) + 0.01 * np.eye(6, 24)).astype(np.float32)
+    places = np.repeat(np.arange(3), 2)
+    for method in METHODS:
+        head, report = teach(
+            Examples(rows, places, LabelMatrix(("a", "b", "c"), texts[None]), 100.0), method
+        )
+        assert report.method == "zero-shot"
+        assert report.error_after <= report.error_before < 1e-6
+        assert head.probabilities(rows).max(axis=1).min() > 0.999
+
+
+def test_a_temperature_is_kept_where_held_out_answers_say_so() -> None:
+    rng = np.random.default_rng(3)
+    logits = 3 * rng.standard_normal((400, 4))
+    places = np.array([rng.choice(4, p=p) for p in softmax(logits)])
+    parts = folds(places)
+    for factor in (0.2, 1.0, 6.0):
+        temperature, found = kept_temperature(factor * logits, places, parts)
+        plain = softmax(factor * logits)
+        assert calibration_error(found, places) <= calibration_error(plain, places)
+        if factor == 1:
+            assert temperature == pytest.approx(1, abs=0.15)
+        else:
+            assert temperature == pytest.approx(factor, rel=0.25)
 
 
 def test_what_teaches_nothing_is_refused(clip: bareclip.Clip) -> None:

@@ -125,11 +125,11 @@ def search(
         asked = [_mixed([("", 1.0, *one)], changes) for one in asked] or [_mixed([], changes)]
     rows = [query for _, query in asked]
     if _is_run(db):
-        named = ", ".join(f"--{name}" for name in FILTERS)
+        choosing = ", ".join(f"--{name}" for name in FILTERS)
         for_an_index = (*filters.values(), diverse, likes, approximate, sheet_path, page_path)
         if any(for_an_index):
             raise click.UsageError(
-                f"--like, {named}, --diverse, --approximate, --sheet and --html are for an index, "
+                f"--like, {choosing}, --diverse, --approximate, --sheet and --html are for an index, "
                 "and DB is a run."
             )
         clip = _model_of_run(db, bundle, device, threads, language)

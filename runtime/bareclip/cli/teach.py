@@ -84,9 +84,14 @@ def teach(
             [method, f"{taught.taught_accuracy:.1%}"],
         ]
         print_table(["cross-validated", "accuracy"], accuracies)
+        before, after = f"{taught.error_before:.1%}", f"{taught.error_after:.1%}"
+        calibration = (
+            f"was {before}, and is {after} with its temperature"
+            if taught.error_after != taught.error_before
+            else f"is {before}, which no temperature made less"
+        )
         say(
-            f"kept: {taught.method}; its calibration error was {taught.error_before:.1%}, "
-            f"and is {taught.error_after:.1%} with its temperature",
+            f"kept: {taught.method}; its calibration error, cross-validated, {calibration}",
             f"written: {output}",
         )
     check_all_read(embedded.failures, len(found.paths))

@@ -2,8 +2,9 @@
 
 Every candidate answers about each example without having seen it, in stratified folds. The
 settings with the least cross-entropy are taken, each candidate's at its own best temperature;
-the result is kept if it is more often right than the labels' texts alone. The temperature (Guo
-et al. 2017, arXiv 1706.04599, section 4.2) is that of the held-out answers.
+the result is kept if it is more often right than the labels' texts alone. A temperature (Guo et
+al. 2017, arXiv 1706.04599, section 4.2) is that of the held-out answers, and is kept where they
+say that it helps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,8 +31,12 @@ FOLDS = 5
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(2, -2.5, -0.5))
 WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 SHARPNESSES = (1.0, 2.0, 5.5, 10.0, 20.0, 40.0)
-# Logarithms of temperatures.
+# Logarithms of temperatures; and how far from 0 they are expected to be, as standard deviations: of
+# texts, which may mean something else than their examples show, and of what was taught.
 _TEMPERATURES = (-5.0, 5.0)
+_OF_TEXTS, _OF_ANSWERS = 0.5, 0.25
+# Of a probability that rounding has made 0.
+_TINY = float(np.finfo(np.float64).tiny)
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 # A method's settings, and what they make of examples that were held out.
@@ -84,14 +89,14 @@ def teach(given: Examples, method: Method) -> tuple[Head, TeachingReport]:
     keeps = taught > plain
     if not keeps:
         held_out = zero_shot
-    temperature = best_temperature(held_out, given.places)
+    temperature, calibrated = kept_temperature(held_out, given.places, parts)
     report = TeachingReport(
         method=method if keeps else "zero-shot",
         examples=len(given.places),
         zero_shot_accuracy=plain,
         taught_accuracy=taught,
         error_before=calibration_error(softmax(held_out), given.places),
-        error_after=calibration_error(_calibrated(held_out, given.places, parts), given.places),
+        error_after=calibration_error(calibrated, given.places),
     )
     if not keeps:
         return cooled(zero_shot_head(given), temperature), report
@@ -145,10 +150,46 @@ def folds(places: NDArray[np.int64]) -> list[Fold]:
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(count)]
 
 
-def best_temperature(logits: Floats, places: NDArray[np.int64]) -> float:
-    """By which to divide logits for the least cross-entropy."""
+def kept_temperature(
+    logits: Floats, places: NDArray[np.int64], parts: Sequence[Fold]
+) -> tuple[float, Floats]:
+    """The temperature of held-out answers, and their probabilities with it; 1 where it may harm.
+
+    Each fold is put at the temperature of the others. It is kept if these probabilities have a
+    lower cross-entropy than those that came out, by more than the standard error of the
+    difference, and no larger calibration error.
+
+    Args:
+        logits: (N, L) of examples that were held out.
+        places: (N,) of their labels.
+        parts: The folds.
+
+    Returns:
+        By which to divide logits; and (N, L).
+    """
+    plain, others = softmax(logits), _calibrated(logits, places, parts)
+    gains = _log_right(others, places) - _log_right(plain, places)
+    helps = gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)) and (
+        calibration_error(others, places) <= calibration_error(plain, places)
+    )
+    return (best_temperature(logits, places), others) if helps else (1.0, plain)
+
+
+def best_temperature(
+    logits: Floats, places: NDArray[np.int64], spread: float = _OF_ANSWERS
+) -> float:
+    """By which to divide logits: the most probable temperature, given the right labels.
+
+    Its logarithm is taken to be normal around 0, so that a few examples leave it near 1: where all
+    of a few answers are right, no temperature would be too low for them.
+
+    Args:
+        logits: (N, L).
+        places: (N,) of the right labels.
+        spread: The standard deviation of the logarithm.
+    """
     found = optimizer().minimize_scalar(
-        lambda log: _entropy(logits / np.exp(log), places), bounds=_TEMPERATURES, method="bounded"
+        lambda log: _loss(logits, places, log, spread), bounds=_TEMPERATURES, method="bounded"
     )
     return float(np.exp(found.x))
 
@@ -188,19 +229,20 @@ _FITS: dict[Method, Callable[..., Head]] = {"linear": linear_head, "cache": cach
 
 
 def _best(candidates: Iterable[Candidate], places: NDArray[np.int64]) -> Candidate:
-    """Settings and held-out logits of the candidate with the least cross-entropy."""
+    """Settings and held-out logits of the candidate with the least loss at its temperature."""
     least, chosen = np.inf, None
     for settings, logits in candidates:
-        entropy = _entropy(logits / best_temperature(logits, places), places)
-        if entropy < least:
-            least, chosen = entropy, (settings, logits)
+        log = float(np.log(best_temperature(logits, places)))
+        loss = _loss(logits, places, log, _OF_ANSWERS)
+        if loss < least:
+            least, chosen = loss, (settings, logits)
     assert chosen is not None, "there are candidates"
     return chosen
 
 
 def _own_temperature(given: Examples) -> float:
     """The temperature of the labels' texts on examples, which those have not seen."""
-    return best_temperature(given.rows @ given.texts.T, given.places)
+    return best_temperature(given.rows @ given.texts.T, given.places, _OF_TEXTS)
 
 
 def _calibrated(logits: Floats, places: NDArray[np.int64], parts: Sequence[Fold]) -> Floats:
@@ -211,16 +253,16 @@ def _calibrated(logits: Floats, places: NDArray[np.int64], parts: Sequence[Fold]
     return found
 
 
-def _entropy(logits: Floats, places: NDArray[np.int64]) -> float:
-    """Cross-entropy with the right labels, each but for one part in N + 2.
+def _loss(logits: Floats, places: NDArray[np.int64], log: float, spread: float) -> float:
+    """How improbable the right labels and a temperature are together, by its logarithm; in nats."""
+    logs = log_softmax(logits / np.exp(log))
+    return -float(logs[np.arange(len(places)), places].sum()) + (log / spread) ** 2 / 2
 
-    That part is for the others (Platt 1999, "Probabilistic Outputs for Support Vector Machines",
-    section 2.2): where all of a few answers are right, no temperature would be too low.
-    """
-    logs = log_softmax(logits)
-    own = logs[np.arange(len(places)), places].mean()
-    doubt = 1 / (len(places) + 2)
-    return -float((1 - doubt) * own + doubt * logs.mean())
+
+def _log_right(probabilities: Floats, places: NDArray[np.int64]) -> Floats:
+    """The logarithms of the right labels' probabilities."""
+    found: Floats = np.log(np.maximum(probabilities[np.arange(len(places)), places], _TINY))
+    return found
 
 
 def _accuracy(logits: Floats, places: NDArray[np.int64]) -> float:
