@@ -129,8 +129,8 @@ def search(
         for_an_index = (*filters.values(), diverse, likes, approximate, sheet_path, page_path)
         if any(for_an_index):
             raise click.UsageError(
-                f"--like, {choosing}, --diverse, --approximate, --sheet and --html are for an index, "
-                "and DB is a run."
+                f"--like, {choosing}, --diverse, --approximate, --sheet and --html are for an "
+                "index, and DB is a run."
             )
         clip = _model_of_run(db, bundle, device, threads, language)
         found = _in_run(db, rows, k, min_similarity, clip)
