@@ -124,5 +124,6 @@ class Fetcher:
             left = until - time.monotonic()
             if len(data) > _MOST_BYTES or left <= 0:
                 raise PictureProblem("it is too large, or comes too slowly", "fetch")
-            sock.settimeout(left)
+            if not answer.isclosed():  # as it is from Python 3.13 on when all has come
+                sock.settimeout(left)
         return bytes(data)
