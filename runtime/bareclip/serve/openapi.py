@@ -83,8 +83,7 @@ def document(settings: Settings) -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/v1/embeddings": _post(
             "Vectors of texts and pictures, as OpenAI's clients ask for them. The bytes of one "
-            "pass the filters. The bytes of one picture may also be the body, with the rest in the "
-            "address.",
+            "picture may also be the body.",
             {
                 "input": _said({"anyOf": [_STRING, _ITEMS]}, "A text, or a list."),
                 "model": _MODEL,

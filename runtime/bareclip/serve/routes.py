@@ -157,8 +157,9 @@ async def search(service: Service, request: Request) -> Response:
     k, least = body.get("k", 10), body.get("min_similarity")
     if type(k) is not int or not 1 <= k <= 1000:
         raise invalid("k is a number of photos, from 1 to 1000", "k")
-    if least is not None and type(least) not in (int, float):
-        raise invalid("min_similarity is a number", "min_similarity")
+    # Neither NaN, nor a number of a thousand digits.
+    if least is not None and not (type(least) in (int, float) and -2 <= least <= 2):
+        raise invalid("min_similarity is a number, a cosine", "min_similarity")
     filters = filters_of(body)
     asked: list[Item] = [picture] if picture else []
     where = ["image"] if picture else []

@@ -99,12 +99,18 @@ def test_ids_are_made_by_the_service_alone(searched: tuple[Running, bareclip.Ind
 @pytest.mark.parametrize(
     "request_",
     [{}, {"k": 3}, {"text": "a", "k": 0}, {"text": "a", "k": 1001}, {"text": "a", "k": "3"},
-     {"text": ["a"]}, {"image": "/etc/pass.wd"}, {"text": "a", "min_similarity": "x"}],
+     {"text": ["a"]}, {"image": "/etc/pass.wd"}, {"text": "a", "min_similarity": "x"},
+     {"text": "a", "min_similarity": float("nan")}, {"text": "a", "min_similarity": 10**400}],
 )  # fmt: skip
 def test_searches_that_are_refused(
     searched: tuple[Running, bareclip.Index], request_: dict[str, Any]
 ) -> None:
-    answer = httpx.post(searched[0].url + "/v1/search", json=request_)
+    # By json.dumps, since httpx writes no NaN.
+    answer = httpx.post(
+        searched[0].url + "/v1/search",
+        content=json.dumps(request_),
+        headers={"content-type": "application/json"},
+    )
     assert answer.status_code == 400, answer.text
 
 
