@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     }
     models = reports.pop("families")
     missed = folder / "missed.md"  # what was tried, by hand
-    waiting = threads.table(reports.pop("threads"))
+    waits = reports.pop("threads")
     plot(reports["compare"], folder / "compare.png")
     page = PAGE.format(
         machine=", ".join(
@@ -53,7 +53,9 @@ def main(folder: Path) -> None:
         compare=compare.table(reports["compare"]),
         cold=cold_start.table(reports["cold_start"]),
         roofline=roofline.table(reports["roofline"]),
-        threads=waiting,
+        roofline_of=reports["roofline"]["machine"]["bareclip"],
+        threads=threads.table(waits),
+        threads_of=waits["machine"]["bareclip"],
         instructions=models["machine"]["instructions"],
         families_cpu=models["machine"]["cpu"],
         families_cores=models["machine"]["cores"],
@@ -208,7 +210,8 @@ longer, and is kept in the user's cache: `bareclip cache` shows and clears it, a
 
 {roofline}
 
-The products were timed alone, one kind at a time, in turns with the towers. int8 and int4 do fewer
+Of bareclip {roofline_of}. The products were timed alone, one kind at a time, in turns with the
+towers. int8 and int4 do fewer
 or cheaper ones, hence more than 100 %.
 
 ## MobileCLIP 2 against ViT-B/32
@@ -229,7 +232,8 @@ ViT-B/32.
 Operators use one thread for each physical core that the process may use, within its container's
 CPU quota; `load(threads=...)` sets another number. While threads wait for work they sleep;
 `load(spinning=True)` has them spin, for services that answer one request at a time on a machine of
-their own. Measured beside neighbours that keep cores busy, and within CPU quotas:
+their own. Measured of bareclip {threads_of} beside neighbours that keep cores busy, and within CPU
+quotas:
 
 {threads}
 
