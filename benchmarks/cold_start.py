@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from bareclip.bundle import Bundle
+from bareclip.inference.device import stored
 from bareclip.measure.speed import machine
 
 TEXT = "a photo of a cat"
@@ -68,15 +69,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"BARECLIP_CACHE": cache, "OMP_WAIT_POLICY": "passive"}
         commands: dict[str, list[str]] = {}
+
+        def ours(python: str, precision: str, device: str, cached: bool) -> list[str]:
+            given = [str(arguments.bundle), photo, TEXT, precision, device, str(cached)]
+            return [python, "-c", OURS, *given]
+
         for precision in (p for p in bundle.precisions if p != "fp16"):
-            given = ["-c", OURS, str(arguments.bundle), photo, TEXT, precision]
-            for name, cached in (("cached", "True"), ("not cached", "False")):
-                commands[f"{precision}, {name}"] = [sys.executable, *given, "cpu", cached]
-        if arguments.openvino_python:
-            for precision in ON_OPENVINO:
-                given = ["-c", OURS, str(arguments.bundle), photo, TEXT, precision]
-                command = [arguments.openvino_python, *given, "openvino", "True"]
-                commands[f"{precision}, openvino, cached"] = command
+            for name, cached in (("cached", True), ("not cached", False)):
+                commands[f"{precision}, {name}"] = ours(sys.executable, precision, "cpu", cached)
+        if (beside := arguments.openvino_python) is not None:
+            for precision in (p for p in ON_OPENVINO if stored(p) in bundle.precisions):
+                name = f"{precision}, openvino, cached"
+                commands[name] = ours(beside, precision, "openvino", True)
         if arguments.peer:
             python, checkpoint = arguments.peer
             commands["transformers"] = [python, "-c", TRANSFORMERS, checkpoint, photo, TEXT]

@@ -35,9 +35,8 @@ def main(folder: Path) -> None:
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("compare", "cold_start", "roofline", "threads", "families")
     }
-    models = reports.pop("families")
+    models, waits = reports["families"], reports["threads"]
     missed = folder / "missed.md"  # what was tried, by hand
-    waits = reports.pop("threads")
     plot(reports["compare"], folder / "compare.png")
     page = PAGE.format(
         machine=", ".join(

@@ -6,31 +6,15 @@
 #
 # Debian 12's own qemu (7.2) crashes when ONNX Runtime 1.32 is imported; Debian 13's does not.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../apt_of_release.sh"
 
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
 release=trixie
 python=3.13
 [ ! -e "$folder/made" ] || exit 0
 
-# apt for another release and another processor, apart from this system's: of the same mirror.
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null |
-    grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ' || true)
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-[ -n "$mirror" ] && [ -e "$keys" ] || { echo 'wants a Debian, for its packages' >&2; exit 1; }
-mkdir -p "$folder"/apt/{lists/partial,cache/archives/partial} "$folder"/{debs,root,site}
-touch "$folder/apt/status"
-echo "deb [arch=amd64,arm64 signed-by=$keys] $mirror $release main" > "$folder/apt/sources.list"
-cat > "$folder/apt/apt.conf" << END
-Dir::Etc::sourcelist "$folder/apt/sources.list";
-Dir::Etc::sourceparts "-";
-Dir::State::lists "$folder/apt/lists";
-Dir::State::status "$folder/apt/status";
-Dir::Cache "$folder/apt/cache";
-APT::Architectures {"amd64"; "arm64";};
-APT::Sandbox::User "root";
-END
-export APT_CONFIG=$folder/apt/apt.conf
-apt-get -q update
+mkdir -p "$folder"/{debs,root,site}
+apt_of_release "$folder" "$release" amd64 arm64
 cd "$folder/debs"
 apt-get -q download qemu-user:amd64
 for name in libc6 libgcc-s1 libstdc++6 libgomp1 zlib1g libexpat1 libffi8 libssl3t64 libbz2-1.0 \

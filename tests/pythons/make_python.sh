@@ -8,30 +8,15 @@
 # That python is a script which has the release's own loader run its Python, as this system's C
 # library may be older.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../apt_of_release.sh"
 
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
 release=$2
 version=$3
 [ ! -e "$folder/made" ] || exit 0
 
-# apt for another release, apart from this system's: of the same mirror.
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null |
-    grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ' || true)
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-[ -n "$mirror" ] && [ -e "$keys" ] || { echo 'wants a Debian, for its packages' >&2; exit 1; }
-mkdir -p "$folder"/apt/{lists/partial,cache/archives/partial} "$folder/root"
-touch "$folder/apt/status"
-echo "deb [signed-by=$keys] $mirror $release main" > "$folder/apt/sources.list"
-cat > "$folder/apt/apt.conf" << END
-Dir::Etc::sourcelist "$folder/apt/sources.list";
-Dir::Etc::sourceparts "-";
-Dir::State::lists "$folder/apt/lists";
-Dir::State::status "$folder/apt/status";
-Dir::Cache "$folder/apt/cache";
-APT::Sandbox::User "root";
-END
-export APT_CONFIG=$folder/apt/apt.conf
-apt-get -q update
+mkdir -p "$folder/root"
+apt_of_release "$folder" "$release"
 # Into an empty system: all that it depends on comes with it. The last two are what wheels want.
 apt-get -qy --download-only --no-install-recommends install "python$version" libgomp1 libstdc++6
 for deb in "$folder"/apt/cache/archives/*.deb; do dpkg-deb -x "$deb" "$folder/root"; done

@@ -601,8 +601,9 @@ class Index:
         with self._lock:
             store = self._made()
             with store.writing(), store.transaction():
+                items = store.items
                 for name, row, text in chain(first, chain.from_iterable(given)):
-                    store.items.add(name, row, text)
+                    items.add(name, row, text)
                     count += 1
                 tag_new(store)
         return count
